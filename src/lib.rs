@@ -1,0 +1,24 @@
+//! Record, generate and replay LLM traffic: one archive of exact requests, one measured timeline per request,
+//! every tool's figures computed from it.
+//!
+//! The way of the data, left to right; each arrow is a plain data type that can be written to disk and read again:
+//!
+//! ```text
+//! generate ──► tape ──► replay ──► timelines ──► metrics (a dialect) ──► report
+//!                       │  ▲
+//!                       ▼  │ SSE
+//!                  tokentape-mock (truth log), or a real server
+//! ```
+//!
+//! [`tape`], [`generate`], [`timeline`], [`metrics`] and [`report`] are pure: they take time and bytes as values,
+//! read no clock and open no socket. [`replay`] is the edge that does.
+
+pub mod cli;
+pub mod generate;
+pub mod metrics;
+pub mod replay;
+pub mod report;
+pub mod run;
+pub mod tape;
+pub mod timeline;
+pub mod truth;

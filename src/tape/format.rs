@@ -1,0 +1,94 @@
+//! What a tape holds: its records as plain data. `docs/tape-format.md` describes the same for other implementers.
+
+use serde::{Deserialize, Serialize};
+
+/// The format version that this build writes. A reader takes the same major version, and any minor: newer minor
+/// versions only add fields.
+///
+/// - 1.0: first version.
+pub const VERSION: Version = Version { major: 1, minor: 0 };
+
+/// A format version.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Version {
+    /// Changes when an older reader would misread the file.
+    pub major: u32,
+    /// Changes when fields are added.
+    pub minor: u32,
+}
+
+/// The first record: what made the tape, and everything needed to make it again. It holds no clock time and no host
+/// name, so that the same command gives the same file.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Header {
+    /// The format version.
+    pub version: Version,
+    /// The program that wrote the tape, with its version: `tokentape 0.1.0`.
+    pub created_by: String,
+    /// The source of the requests (`random`, …).
+    pub source: String,
+    /// Every parameter of the source, as it would have to be given again.
+    pub params: serde_json::Map<String, serde_json::Value>,
+    /// The seed of every random choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// The tokenizer that counted the tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<TokenizerId>,
+}
+
+/// Which tokenizer counted a tape's tokens.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct TokenizerId {
+    /// The name it was asked for by; never a path of one machine: for a local folder or file, its last component.
+    pub name: String,
+    /// BLAKE3 of its `tokenizer.json`, in hex.
+    pub digest: String,
+}
+
+/// One request, exactly as it is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Its place in the tape, from 0.
+    pub index: u64,
+    /// When it arrives, in nanoseconds from the tape's start.
+    pub offset_ns: u64,
+    /// The HTTP method.
+    pub method: String,
+    /// The path with its query: `/v1/chat/completions`.
+    pub path: String,
+    /// The body's exact bytes.
+    pub body: Vec<u8>,
+    /// The prompt's tokens, counted by the header's tokenizer.
+    pub input_tokens: Option<u32>,
+    /// The tokens asked for.
+    pub output_tokens: Option<u32>,
+    /// The session it belongs to, and its place there.
+    pub session: Option<Session>,
+}
+
+/// A request's place in a conversation.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Session {
+    /// The session's name within the tape.
+    pub id: String,
+    /// The request's place in the session, from 0. Turn n is sent after turn n-1 has ended.
+    pub turn: u32,
+}
+
+/// The last record: what the tape should hold.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Footer {
+    /// Number of requests.
+    pub requests: u64,
+    /// Sum of `input_tokens`.
+    pub input_tokens: u64,
+    /// Sum of `output_tokens`.
+    pub output_tokens: u64,
+    /// Sum of the bodies' lengths, in bytes.
+    pub body_bytes: u64,
+    /// BLAKE3 over the requests (see [`super::digest`]), in hex.
+    pub workload_digest: String,
+    /// For each frame that holds requests, the index of its first one.
+    pub index: Vec<u64>,
+}

@@ -1,0 +1,272 @@
+//! The raw record of one request: what happened to it, in nanoseconds from the run's start.
+//!
+//! Replay writes timelines, metrics read them; nothing is computed here. A run keeps them as JSON lines
+//! (`timelines.jsonl.zst`), one request a line, in tape order. The columns of `reads` and `events` are stored as
+//! arrays, so that a line stays short and loads into a data frame as it is.
+
+use serde::{Deserialize, Serialize};
+
+/// Nanoseconds since the run's start on the monotonic clock.
+pub type Ns = u64;
+
+/// What happened to one request.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Timeline {
+    /// The request's index in the tape.
+    pub index: u64,
+    /// The connection slot that carried it, from 0.
+    pub slot: u32,
+    /// When the schedule wanted it sent. In a closed loop: when its slot became free.
+    pub scheduled_ns: Ns,
+    /// Just before the first byte was handed to the transport.
+    pub dispatched_ns: Ns,
+    /// When a connection opened for this request was ready; absent where a held one was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected_ns: Option<Ns>,
+    /// When the kernel had taken the request's last byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_ns: Option<Ns>,
+    /// The read that completed the response's head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_ns: Option<Ns>,
+    /// The response's HTTP status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Each read of the socket that returned bytes while this request was in flight.
+    pub reads: Reads,
+    /// Each server-sent event of the response.
+    pub events: Events,
+    /// When the response ended, or the failure was known.
+    pub end_ns: Ns,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The tape's own count of the prompt's tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_tokens: Option<u32>,
+    /// The tape's own count of the tokens asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<u32>,
+    /// The server's own counts, from the last event that carried them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// The `id` of the first event that had one (`chatcmpl-…`): what a server's log calls this request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_id: Option<String>,
+    /// The `finish_reason` of the last choice that had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
+    /// The generated text, kept only where the server sent no usage, so that its tokens can still be counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// The reads of one response's socket, as columns of one length.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Reads {
+    /// When each read returned, stamped in the transport before the bytes were looked at.
+    pub at_ns: Vec<Ns>,
+    /// How many bytes each read returned (HTTP head and chunk framing included).
+    pub bytes: Vec<u32>,
+}
+
+/// The server-sent events of one response, as columns of one length.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Events {
+    /// The index into [`Reads`] of the read that brought the last byte of the event's data.
+    pub read: Vec<u32>,
+    /// What each event carried: a sum of [`Facts`] bits.
+    pub facts: Vec<Facts>,
+    /// The server's running count of completion tokens after each event, where it sends one with every event
+    /// (`continuous_usage_stats`); else empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<u32>,
+}
+
+impl Events {
+    /// Number of events.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.read.len()
+    }
+
+    /// Whether there was no event.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.read.is_empty()
+    }
+}
+
+/// What one server-sent event carried, as bits. Every dialect decides from these alone what is a token, what ends a
+/// request and what counts as output. "The choice" is `choices[0]`, the only one that the peers look at.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Facts(pub u16);
+
+impl Facts {
+    /// Valid JSON object.
+    pub const JSON: Facts = Facts(1);
+    /// `choices` is a non-empty array.
+    pub const CHOICES: Facts = Facts(1 << 1);
+    /// The choice's `delta` has a `role`.
+    pub const ROLE: Facts = Facts(1 << 2);
+    /// The choice has non-empty text (`delta.content`, or `text`).
+    pub const CONTENT: Facts = Facts(1 << 3);
+    /// The choice has text that is the empty string.
+    pub const EMPTY_CONTENT: Facts = Facts(1 << 4);
+    /// The choice's `delta` has non-empty `reasoning`.
+    pub const REASONING: Facts = Facts(1 << 5);
+    /// The choice's `delta` has non-empty `reasoning_content`, the older name.
+    pub const REASONING_CONTENT: Facts = Facts(1 << 6);
+    /// The choice's `delta` has non-empty `tool_calls` or `function_call`.
+    pub const TOOL_CALL: Facts = Facts(1 << 7);
+    /// The choice has a `finish_reason`.
+    pub const FINISH: Facts = Facts(1 << 8);
+    /// `usage` is an object.
+    pub const USAGE: Facts = Facts(1 << 9);
+    /// `error` is present, or `object` is `"error"`.
+    pub const ERROR: Facts = Facts(1 << 10);
+    /// The data was `[DONE]`.
+    pub const DONE: Facts = Facts(1 << 11);
+    /// The event ended a `text_completion` object rather than a chat one.
+    pub const COMPLETION: Facts = Facts(1 << 12);
+    /// A comment line (`: ping`) and no data.
+    pub const COMMENT: Facts = Facts(1 << 13);
+
+    /// Whether every bit of `other` is set.
+    #[must_use]
+    pub const fn has(self, other: Facts) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether any bit of `other` is set.
+    #[must_use]
+    pub const fn any(self, other: Facts) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Both sets of bits.
+    #[must_use]
+    pub const fn with(self, other: Facts) -> Facts {
+        Facts(self.0 | other.0)
+    }
+}
+
+/// The server's own token counts for one request.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Usage {
+    /// `usage.prompt_tokens`.
+    pub prompt_tokens: u32,
+    /// `usage.completion_tokens`.
+    pub completion_tokens: u32,
+    /// `usage.prompt_tokens_details.cached_tokens`, where sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u32>,
+}
+
+/// How a request ended. Each request of a run has exactly one outcome, so that requests in = requests out.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Never sent: the run was interrupted first.
+    #[default]
+    NotSent,
+    /// A complete response with at least one token.
+    Success,
+    /// Cut off because the run was interrupted.
+    Cancelled,
+    /// No connection could be opened.
+    Connect {
+        /// The system's reason.
+        message: String,
+    },
+    /// The response was not complete within the request's time limit.
+    Timeout {
+        /// The limit, in milliseconds.
+        limit_ms: u64,
+    },
+    /// A status other than 200.
+    Status {
+        /// The response's body, its first 4 KiB.
+        body: String,
+    },
+    /// An error event inside a 200 response.
+    InBand {
+        /// The event's data, its first 4 KiB.
+        message: String,
+    },
+    /// The connection closed, or broke, before the response was complete.
+    Truncated {
+        /// What was seen.
+        message: String,
+    },
+    /// A complete response that held no token.
+    NoTokens,
+    /// Bytes that are not HTTP, not a stream of events, or not JSON where JSON was due.
+    Protocol {
+        /// What was seen.
+        message: String,
+    },
+}
+
+impl Outcome {
+    /// The outcome's name as it stands in the files: `success`, `connect`, `timeout`, …
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Outcome::NotSent => "not_sent",
+            Outcome::Success => "success",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Connect { .. } => "connect",
+            Outcome::Timeout { .. } => "timeout",
+            Outcome::Status { .. } => "status",
+            Outcome::InBand { .. } => "in_band",
+            Outcome::Truncated { .. } => "truncated",
+            Outcome::NoTokens => "no_tokens",
+            Outcome::Protocol { .. } => "protocol",
+        }
+    }
+
+    /// What was seen, in words, where there is more to say than the kind.
+    #[must_use]
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Outcome::Connect { message }
+            | Outcome::InBand { message }
+            | Outcome::Truncated { message }
+            | Outcome::Protocol { message } => Some(message.clone()),
+            Outcome::Timeout { limit_ms } => Some(format!("no complete response within {limit_ms} ms")),
+            Outcome::Status { body } => Some(body.clone()),
+            Outcome::NoTokens => Some("a complete response without a token".to_owned()),
+            Outcome::NotSent | Outcome::Success | Outcome::Cancelled => None,
+        }
+    }
+
+    /// Whether the request succeeded.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        matches!(self, Outcome::Success)
+    }
+
+    /// Whether the request was sent and failed by itself (not by an interruption of the run).
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        !matches!(self, Outcome::Success | Outcome::NotSent | Outcome::Cancelled)
+    }
+}
+
+impl Timeline {
+    /// When event `i` arrived: the stamp of the read that completed it.
+    ///
+    /// # Panics
+    ///
+    /// When `i` is not an event of this timeline.
+    #[must_use]
+    pub fn event_ns(&self, i: usize) -> Ns {
+        self.reads.at_ns[self.events.read[i] as usize]
+    }
+
+    /// Each event's arrival and what it carried, in order.
+    pub fn stamped_events(&self) -> impl Iterator<Item = (Ns, Facts)> + '_ {
+        (0..self.events.len()).map(|i| (self.event_ns(i), self.events.facts[i]))
+    }
+}
