@@ -1,1 +1,7 @@
-fn main() {}
+//! The `tokentape` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tokentape::cli::main()
+}

@@ -1,0 +1,78 @@
+//! The command line: one file a subcommand, each its arguments and a thin function. Nothing else knows clap.
+
+mod cat;
+mod demo;
+mod exit;
+mod generate;
+mod inspect;
+mod mock;
+mod output;
+mod replay;
+mod report;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::{Failure, Status};
+
+/// What a subcommand returns.
+pub(crate) type Outcome = Result<(), Failure>;
+
+/// Record, generate and replay LLM traffic.
+#[derive(Debug, Parser)]
+#[command(name = "tokentape", version, about, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tokentape demo
+  tokentape generate random --requests 500 --input-tokens 100 --output-tokens 100 -o load.tape.zst
+  tokentape replay load.tape.zst --url http://127.0.0.1:8000 --model my-model --concurrency 50 -o runs/first
+  tokentape report runs/first --dialect vllm-0.11.0
+
+Exit codes:
+  0  good
+  1  the run failed, or is INVALID
+  2  usage: an argument is wrong or missing
+  3  input unreadable: a tape, a run, a tokenizer";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Generate, start the mock, replay, check against the truth log, report
+    Demo(demo::Args),
+    /// Make a tape from a seeded source
+    Generate(generate::Args),
+    /// Show what a tape holds: header, digest, counts, lengths
+    Inspect(inspect::Args),
+    /// Print a tape's requests as JSON lines
+    Cat(cat::Args),
+    /// Check a tape's digest, index and counts, and that its header makes it again
+    Verify(verify::Args),
+    /// Send a tape to a server and measure each request
+    Replay(replay::Args),
+    /// Show a run's figures as a dialect defines them
+    Report(report::Args),
+    /// Run the bundled mock server
+    Mock(mock::Args),
+}
+
+/// Parses the command line, runs the subcommand, prints its error, and says how it went.
+#[must_use]
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Demo(args) => demo::exec(args),
+        Command::Generate(args) => generate::exec(args),
+        Command::Inspect(args) => inspect::exec(args),
+        Command::Cat(args) => cat::exec(args),
+        Command::Verify(args) => verify::exec(args),
+        Command::Replay(args) => replay::exec(args),
+        Command::Report(args) => report::exec(args),
+        Command::Mock(args) => mock::exec(args),
+    };
+    exit::report(outcome)
+}

@@ -1,0 +1,2 @@
+//! The archive.
+pub mod format;
