@@ -7,7 +7,7 @@ use nix::time::{ClockId, clock_gettime};
 ///
 /// # Panics
 ///
-/// On a system without `CLOCK_MONOTONIC`, which POSIX does not know.
+/// On a system without `CLOCK_MONOTONIC`.
 #[must_use]
 #[expect(
     clippy::expect_used,

@@ -44,8 +44,10 @@ impl<T> Deadlines<T> {
         key
     }
 
-    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        self.entries.get_mut(&key)
+    /// Puts `value` in the place of an entry's own and returns that; `None` where the entry has fired.
+    pub(crate) fn replace(&mut self, key: Key, value: T) -> Option<T> {
+        let entry = self.entries.get_mut(&key)?;
+        Some(std::mem::replace(entry, value))
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {

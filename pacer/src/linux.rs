@@ -141,12 +141,12 @@ impl Future for Sleep {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         if let Some(key) = this.queued {
-            return match this.shared.sleepers.borrow_mut().get_mut(key) {
-                Some(waker) => {
-                    waker.clone_from(cx.waker());
-                    Poll::Pending
-                }
-                None => Poll::Ready(()),
+            let waker = cx.waker().clone();
+            let previous = this.shared.sleepers.borrow_mut().replace(key, waker);
+            return if previous.is_some() {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
             };
         }
         if this.deadline_ns <= monotonic_ns().saturating_add(LEAD_NS) {
@@ -166,7 +166,9 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(key) = self.queued {
-            drop(self.shared.sleepers.borrow_mut().remove(key));
+            // Bound first, so that the borrow has ended when the waker drops: it may run code that comes back here.
+            let waker = self.shared.sleepers.borrow_mut().remove(key);
+            drop(waker);
         }
     }
 }
