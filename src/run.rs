@@ -82,7 +82,10 @@ impl Workload {
     #[must_use]
     pub fn of(tape: &Path, header: &Header) -> Self {
         Self {
-            tape: tape.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            tape: tape
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
             source: header.source.clone(),
             seed: header.seed,
             tokenizer: header.tokenizer.clone(),
@@ -136,7 +139,10 @@ impl Counts {
     /// Counts timelines by their outcomes. `requests` is what was to be measured, counted elsewhere.
     #[must_use]
     pub fn of(requests: u64, timelines: &[Timeline]) -> Self {
-        let mut counts = Self { requests, ..Self::default() };
+        let mut counts = Self {
+            requests,
+            ..Self::default()
+        };
         for timeline in timelines {
             match timeline.outcome.kind() {
                 "success" => counts.succeeded += 1,
@@ -157,7 +163,8 @@ impl Counts {
     /// Requests whose end is not on record; any at all is a fault of the program.
     #[must_use]
     pub fn unaccounted(&self) -> u64 {
-        self.requests.abs_diff(self.succeeded + self.all_failed() + self.cancelled + self.not_sent)
+        self.requests
+            .abs_diff(self.succeeded + self.all_failed() + self.cancelled + self.not_sent)
     }
 }
 
@@ -178,7 +185,9 @@ impl Machine {
     pub fn this() -> Self {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {
-            system: format!("{} {}", std::env::consts::OS, kernel.trim()).trim().to_owned(),
+            system: format!("{} {}", std::env::consts::OS, kernel.trim())
+                .trim()
+                .to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
             cpus: std::thread::available_parallelism()
                 .map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
@@ -229,10 +238,17 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
 }
 
 /// Writes a run's folder. Timelines are written as they come; `run.json` last, so that a folder with one is whole.
-#[derive(Debug)]
 pub struct RunWriter {
     folder: PathBuf,
     timelines: zstd::Encoder<'static, BufWriter<File>>,
+}
+
+impl std::fmt::Debug for RunWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunWriter")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
 }
 
 impl RunWriter {
@@ -249,7 +265,10 @@ impl RunWriter {
         let path = folder.join(TIMELINES);
         let file = BufWriter::new(File::create(&path).map_err(at(&path))?);
         let timelines = zstd::Encoder::new(file, 3).map_err(at(&path))?;
-        Ok(Self { folder: folder.to_owned(), timelines })
+        Ok(Self {
+            folder: folder.to_owned(),
+            timelines,
+        })
     }
 
     /// Adds one timeline.
@@ -269,12 +288,20 @@ impl RunWriter {
         let path = self.folder.join(SUMMARY);
         fs::write(&path, summary).map_err(at(&path))?;
         let path = self.folder.join(INFO);
-        let json = serde_json::to_string_pretty(info).map_err(io::Error::from).map_err(at(&path))?;
+        let json = serde_json::to_string_pretty(info)
+            .map_err(io::Error::from)
+            .map_err(at(&path))?;
         // Written whole or not at all.
         let part = self.folder.join("run.json.part");
         fs::write(&part, json + "\n").map_err(at(&part))?;
         fs::rename(&part, &path).map_err(at(&path))
     }
+}
+
+/// The one field of `run.json` that every version can read.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
 }
 
 /// A run, read back.
@@ -299,10 +326,6 @@ impl Run {
             line: error.line() as u64,
             reason: error.to_string(),
         };
-        #[derive(Deserialize)]
-        struct Format {
-            format: u32,
-        }
         let Format { format } = serde_json::from_str(&text).map_err(|error| malformed(&error))?;
         if format > FORMAT {
             return Err(Error::Newer { path, found: format });
@@ -321,13 +344,19 @@ fn read_timelines(path: &Path) -> Result<Vec<Timeline>, Error> {
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        let wrong = |reason: String| Error::Line { path: path.to_owned(), line: number, reason };
+        let wrong = |reason: String| Error::Line {
+            path: path.to_owned(),
+            line: number,
+            reason,
+        };
         let read = (&mut lines).take(LINE_LIMIT).read_until(b'\n', &mut line);
         if read.map_err(|error| wrong(format!("{error}; the file is damaged or cut short")))? == 0 {
             break;
         }
         if line.last() != Some(&b'\n') {
-            return Err(wrong("the line has no end; the file is damaged or cut short".to_owned()));
+            return Err(wrong(
+                "the line has no end; the file is damaged or cut short".to_owned(),
+            ));
         }
         let timeline: Timeline = serde_json::from_slice(&line).map_err(|error| wrong(error.to_string()))?;
         check(&timeline).map_err(|reason| wrong(reason.to_owned()))?;
@@ -359,8 +388,15 @@ mod tests {
     fn timeline(index: u64) -> Timeline {
         Timeline {
             index,
-            reads: Reads { at_ns: vec![5, 6], bytes: vec![1, 2] },
-            events: Events { read: vec![1], facts: vec![Facts::DONE], tokens: vec![] },
+            reads: Reads {
+                at_ns: vec![5, 6],
+                bytes: vec![1, 2],
+            },
+            events: Events {
+                read: vec![1],
+                facts: vec![Facts::DONE],
+                tokens: vec![],
+            },
             outcome: Outcome::Timeout { limit_ms: 3 },
             ..Timeline::default()
         }
@@ -383,8 +419,17 @@ mod tests {
                 wire_digest: "b".to_owned(),
                 model: None,
             },
-            target: TargetInfo { url: "http://h".to_owned(), headers: vec![] },
-            traffic: Traffic { concurrency: 1, workers: 1, timeout_ms: 1, warmup: 0, warmup_failures: 0 },
+            target: TargetInfo {
+                url: "http://h".to_owned(),
+                headers: vec![],
+            },
+            traffic: Traffic {
+                concurrency: 1,
+                workers: 1,
+                timeout_ms: 1,
+                warmup: 0,
+                warmup_failures: 0,
+            },
             verdict: Verdict::of(&counts),
             counts,
             machine: Machine::this(),
@@ -405,7 +450,10 @@ mod tests {
         assert_eq!((run.info, run.timelines), (info, vec![two, one]));
         assert!(matches!(RunWriter::create(&path, false), Err(Error::Exists(_))));
         assert!(RunWriter::create(&path, true).is_ok());
-        assert!(matches!(Run::load(&path), Err(Error::NotARun(_))), "a run that is being replaced is not one");
+        assert!(
+            matches!(Run::load(&path), Err(Error::NotARun(_))),
+            "a run that is being replaced is not one"
+        );
     }
 
     #[test]
@@ -418,7 +466,10 @@ mod tests {
         writer.timeline(&bad).unwrap();
         writer.finish(&info(&[]), "{}").unwrap();
         let error = Run::load(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("line 2") && error.contains("read that is not there"), "{error}");
+        assert!(
+            error.contains("line 2") && error.contains("read that is not there"),
+            "{error}"
+        );
         let path = folder.path().join(TIMELINES);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();

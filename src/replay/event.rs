@@ -23,6 +23,15 @@ pub struct Meaning<'a> {
 }
 
 impl Meaning<'_> {
+    /// An event that says no more than this.
+    #[must_use]
+    pub fn of(facts: Facts) -> Self {
+        Self {
+            facts,
+            ..Self::default()
+        }
+    }
+
     /// The choice's text.
     #[must_use]
     pub fn text(&self) -> Option<String> {
@@ -91,9 +100,11 @@ struct PromptDetails {
 #[must_use]
 pub fn read(data: &[u8]) -> Meaning<'_> {
     if data.trim_ascii() == b"[DONE]" {
-        return Meaning { facts: Facts::DONE, ..Meaning::default() };
+        return Meaning::of(Facts::DONE);
     }
-    let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else { return Meaning::default() };
+    let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
+        return Meaning::default();
+    };
     let mut facts = Facts::JSON;
     let mut set = |condition: bool, fact: Facts| {
         if condition {
@@ -111,12 +122,24 @@ pub fn read(data: &[u8]) -> Meaning<'_> {
         let delta = choice.delta.as_ref();
         text = delta.and_then(|delta| delta.content).or(choice.text);
         set(text.is_some_and(is_filled), Facts::CONTENT);
-        set(text.is_some_and(|text| text.get() == "\"\""), Facts::EMPTY_CONTENT);
+        set(
+            text.is_some_and(|text| text.get() == "\"\""),
+            Facts::EMPTY_CONTENT,
+        );
         if let Some(delta) = delta {
             set(delta.role.is_some(), Facts::ROLE);
             set(delta.reasoning.is_some_and(is_filled), Facts::REASONING);
-            set(delta.reasoning_content.is_some_and(is_filled), Facts::REASONING_CONTENT);
-            set([delta.tool_calls, delta.function_call].into_iter().flatten().any(is_filled), Facts::TOOL_CALL);
+            set(
+                delta.reasoning_content.is_some_and(is_filled),
+                Facts::REASONING_CONTENT,
+            );
+            set(
+                [delta.tool_calls, delta.function_call]
+                    .into_iter()
+                    .flatten()
+                    .any(is_filled),
+                Facts::TOOL_CALL,
+            );
         }
         set(choice.finish_reason.is_some(), Facts::FINISH);
         finish_reason = choice.finish_reason;
@@ -124,9 +147,17 @@ pub fn read(data: &[u8]) -> Meaning<'_> {
     let usage = chunk.usage.map(|counts| Usage {
         prompt_tokens: counts.prompt_tokens.unwrap_or(0),
         completion_tokens: counts.completion_tokens.unwrap_or(0),
-        cached_tokens: counts.prompt_tokens_details.and_then(|details| details.cached_tokens),
+        cached_tokens: counts
+            .prompt_tokens_details
+            .and_then(|details| details.cached_tokens),
     });
-    Meaning { facts, usage, id: chunk.id, finish_reason, text }
+    Meaning {
+        facts,
+        usage,
+        id: chunk.id,
+        finish_reason,
+        text,
+    }
 }
 
 /// Whether a JSON value is one that Python calls true: not an empty string, list or object.
@@ -149,34 +180,61 @@ mod tests {
     #[test]
     fn vllm_chat_events() {
         let role = r#"{"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"prompt_token_ids":null}"#;
-        assert_eq!(facts(role), all(&[Facts::JSON, Facts::CHOICES, Facts::ROLE, Facts::EMPTY_CONTENT]));
+        assert_eq!(
+            facts(role),
+            all(&[Facts::JSON, Facts::CHOICES, Facts::ROLE, Facts::EMPTY_CONTENT])
+        );
         assert!(!facts(role).is_output());
         let token = r#"{"choices":[{"delta":{"content":" MD\n"},"finish_reason":"length"}]}"#;
-        assert_eq!(facts(token), all(&[Facts::JSON, Facts::CHOICES, Facts::CONTENT, Facts::FINISH]));
+        assert_eq!(
+            facts(token),
+            all(&[Facts::JSON, Facts::CHOICES, Facts::CONTENT, Facts::FINISH])
+        );
         assert_eq!(read(token.as_bytes()).text().unwrap(), " MD\n");
         let usage = r#"{"choices":[],"usage":{"prompt_tokens":9,"total_tokens":14,"completion_tokens":5}}"#;
         assert_eq!(facts(usage), all(&[Facts::JSON, Facts::USAGE]));
         let counts = read(usage.as_bytes()).usage.unwrap();
-        assert_eq!((counts.prompt_tokens, counts.completion_tokens, counts.cached_tokens), (9, 5, None));
+        assert_eq!(
+            (
+                counts.prompt_tokens,
+                counts.completion_tokens,
+                counts.cached_tokens
+            ),
+            (9, 5, None)
+        );
         assert_eq!(facts("[DONE]"), Facts::DONE);
     }
 
     #[test]
     fn completions_reasoning_tools_and_errors() {
-        let completion = r#"{"object":"text_completion","choices":[{"text":"","finish_reason":null}],"usage":null}"#;
-        assert_eq!(facts(completion), all(&[Facts::JSON, Facts::COMPLETION, Facts::CHOICES, Facts::EMPTY_CONTENT]));
+        let completion =
+            r#"{"object":"text_completion","choices":[{"text":"","finish_reason":null}],"usage":null}"#;
+        assert_eq!(
+            facts(completion),
+            all(&[
+                Facts::JSON,
+                Facts::COMPLETION,
+                Facts::CHOICES,
+                Facts::EMPTY_CONTENT
+            ])
+        );
         assert!(facts(completion).is_output());
         assert!(facts(r#"{"choices":[{"delta":{"reasoning":"hm"}}]}"#).has(Facts::REASONING));
         assert!(facts(r#"{"choices":[{"delta":{"reasoning_content":"hm","content":null}}]}"#).is_output());
-        assert!(facts(r#"{"choices":[{"delta":{"content":null,"tool_calls":[{"index":0}]}}]}"#).has(Facts::TOOL_CALL));
-        assert!(!facts(r#"{"choices":[{"delta":{"tool_calls":[]},"finish_reason":"tool_calls"}]}"#).is_output());
+        assert!(
+            facts(r#"{"choices":[{"delta":{"content":null,"tool_calls":[{"index":0}]}}]}"#)
+                .has(Facts::TOOL_CALL)
+        );
+        assert!(
+            !facts(r#"{"choices":[{"delta":{"tool_calls":[]},"finish_reason":"tool_calls"}]}"#).is_output()
+        );
         assert!(facts(r#"{"error":{"message":"out of memory","code":500}}"#).has(Facts::ERROR));
         assert!(!facts(r#"{"error":null,"choices":[]}"#).has(Facts::ERROR));
     }
 
     #[test]
     fn what_is_not_json_has_no_facts() {
-        for data in ["", "nonsense", "[1]", "{\"choices\":", "42", "\"text\""] {
+        for data in ["", "nonsense", "[]", "[1]", "{\"choices\":", "42", "\"text\""] {
             assert_eq!(facts(data), Facts::default(), "{data}");
         }
         assert_eq!(read(b"{\"id\":\"\xff\"}").facts, Facts::default());

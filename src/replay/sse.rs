@@ -70,14 +70,21 @@ impl<'a> Iterator for Events<'a> {
                 }
             } else if let Some(value) = field(line, b"data") {
                 let joined = match data.take() {
-                    Some(Event { payload: Payload::Data(before), .. }) => {
-                        Cow::Owned([before.as_ref(), b"\n", value].concat())
-                    }
+                    Some(Event {
+                        payload: Payload::Data(before),
+                        ..
+                    }) => Cow::Owned([before.as_ref(), b"\n", value].concat()),
                     _ => Cow::Borrowed(value),
                 };
-                data = Some(Event { payload: Payload::Data(joined), end });
+                data = Some(Event {
+                    payload: Payload::Data(joined),
+                    end,
+                });
             } else if line[0] == b':' && data.is_none() {
-                return Some(Event { payload: Payload::Comment, end });
+                return Some(Event {
+                    payload: Payload::Comment,
+                    end,
+                });
             }
             // `event`, `id`, `retry` and unknown fields carry nothing that is measured.
         }
@@ -111,12 +118,19 @@ mod tests {
     #[test]
     fn vllm_framing() {
         let body = b"data: {\"a\":1}\n\ndata: [DONE]\n\n";
-        assert_eq!(data(body), [("{\"a\":1}".to_owned(), 13), ("[DONE]".to_owned(), 27)]);
+        assert_eq!(
+            data(body),
+            [("{\"a\":1}".to_owned(), 13), ("[DONE]".to_owned(), 27)]
+        );
     }
 
     #[test]
     fn every_line_ending_and_field_form() {
-        for body in ["data: x\r\n\r\ndata:y\r\n\r\n", "data: x\r\rdata:y\r\r", "\u{feff}data: x\n\nevent: e\nid: 3\ndata:y"] {
+        for body in [
+            "data: x\r\n\r\ndata:y\r\n\r\n",
+            "data: x\r\rdata:y\r\r",
+            "\u{feff}data: x\n\nevent: e\nid: 3\ndata:y",
+        ] {
             let found: Vec<String> = data(body.as_bytes()).into_iter().map(|(data, _)| data).collect();
             assert_eq!(found, ["x", "y"], "{body:?}");
         }
@@ -125,7 +139,14 @@ mod tests {
     #[test]
     fn several_data_lines_are_joined_and_comments_stand_apart() {
         let found = data(b": ping\n\ndata: a\n: inside\ndata\ndata:  b\n\n:\n");
-        assert_eq!(found, [("(comment)".to_owned(), 6), ("a\n\n b".to_owned(), 38), ("(comment)".to_owned(), 41)]);
+        assert_eq!(
+            found,
+            [
+                ("(comment)".to_owned(), 6),
+                ("a\n\n b".to_owned(), 38),
+                ("(comment)".to_owned(), 41)
+            ]
+        );
     }
 
     #[test]
@@ -138,7 +159,7 @@ mod tests {
         /// What a writer frames, a reader finds, whatever the line ending.
         #[test]
         fn framed_payloads_come_back(payloads in prop::collection::vec("[^\r\n]{1,30}", 0..20), ending in "\r\n|\n|\r") {
-            let body: String = payloads.iter().map(|p| format!("data: {p}{ending}{ending}")).collect();
+            let body = payloads.iter().fold(String::new(), |body, p| body + "data: " + p + &ending + &ending);
             let found: Vec<String> = data(body.as_bytes()).into_iter().map(|(data, _)| data).collect();
             prop_assert_eq!(found, payloads);
         }
