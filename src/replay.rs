@@ -1,1 +1,72 @@
-//! Placeholder.
+//! Sends a tape to a server and keeps what happened to each request.
+//!
+//! ```text
+//! plan ──► engine ──► exchange ──► timeline
+//!          (threads)  (raw bytes)  (parsed)
+//! ```
+//!
+//! [`plan`] prepares every body before the clock starts. [`engine`] runs one single-threaded runtime a worker, its
+//! connections pinned to it; each slot holds one [`connection`] and polls it in the task that reads the body. The
+//! [`transport`] under hyper stamps each socket read before anything looks at the bytes. A finished [`exchange`] goes
+//! to the collecting thread, which alone parses events ([`sse`], [`event`]) and makes [`crate::timeline::Timeline`]s.
+
+pub mod connection;
+pub mod engine;
+pub mod event;
+pub mod exchange;
+pub mod plan;
+pub mod sse;
+pub mod target;
+pub mod transport;
+
+pub use engine::{Options, Report, run};
+pub use plan::Plan;
+pub use target::Target;
+
+/// Why a replay could not start. What goes wrong with a request once the clock runs is an outcome of that request,
+/// not an error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The tape could not be read.
+    #[error(transparent)]
+    Tape(#[from] crate::tape::Error),
+    /// The URL is not one that can be replayed to.
+    #[error("cannot replay to '{url}': {reason}")]
+    Url {
+        /// The URL as given.
+        url: String,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+    /// A header is not `Name: value`.
+    #[error("the header '{name}' is malformed; give it as 'Name: value'")]
+    Header {
+        /// The header's name; never its value, which may be a secret.
+        name: String,
+    },
+    /// The server takes no connection.
+    #[error("cannot connect to {url}: {reason}; is the server running, and is the URL right?")]
+    Unreachable {
+        /// The server.
+        url: String,
+        /// The system's reason.
+        reason: String,
+    },
+    /// TLS could not be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(String),
+    /// A body cannot take another model name.
+    #[error("request {index}: cannot set the model: the body {reason}")]
+    Model {
+        /// The request's index in the tape.
+        index: u64,
+        /// Why not.
+        reason: String,
+    },
+    /// There is nothing to send.
+    #[error("nothing to send: the tape holds no request")]
+    Empty,
+    /// The operating system refused a thread, a runtime or a timer.
+    #[error("cannot start the replay engine: {0}")]
+    System(#[from] std::io::Error),
+}

@@ -1,7 +1,7 @@
 //! The raw record of one request: what happened to it, in nanoseconds from the run's start.
 //!
 //! Replay writes timelines, metrics read them; nothing is computed here. A run keeps them as JSON lines
-//! (`timelines.jsonl.zst`), one request a line, in tape order. The columns of `reads` and `events` are stored as
+//! (`timelines.jsonl.zst`), one request a line, in the order in which they ended. The columns of `reads` and `events` are stored as
 //! arrays, so that a line stays short and loads into a data frame as it is.
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,8 @@ pub struct Timeline {
     pub slot: u32,
     /// When the schedule wanted it sent. In a closed loop: when its slot became free.
     pub scheduled_ns: Ns,
-    /// Just before the first byte was handed to the transport.
+    /// When the client began to send it: just before its first byte was handed to the transport, or, where no held
+    /// connection was left, before one was opened for it.
     pub dispatched_ns: Ns,
     /// When a connection opened for this request was ready; absent where a held one was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,6 +143,16 @@ impl Facts {
     #[must_use]
     pub const fn any(self, other: Facts) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// Whether the event carried output of the model: text, reasoning or a tool call; or an empty text without a
+    /// role, which is how vLLM sends a token whose bytes do not yet end a character (and its end-of-text token).
+    /// The rule of `vllm bench serve` 0.33.0 (`endpoint_request_func.py`, `_choice_has_streamed_output`), with the
+    /// older name of the reasoning field added.
+    #[must_use]
+    pub const fn is_output(self) -> bool {
+        let visible = Facts::CONTENT.0 | Facts::REASONING.0 | Facts::REASONING_CONTENT.0 | Facts::TOOL_CALL.0;
+        self.any(Facts(visible)) || (self.has(Facts::EMPTY_CONTENT) && !self.has(Facts::ROLE))
     }
 
     /// Both sets of bits.

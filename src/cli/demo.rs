@@ -1,11 +1,198 @@
-//! `tokentape demo`.
+//! `tokentape demo`: the whole way in one command, on the embedded defaults.
 
-use super::{Failure, Outcome};
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-/// Placeholder.
+use super::replay::{Job, judge};
+use super::{Failure, Outcome, output};
+use crate::generate::random::{self, Random};
+use crate::metrics::{Dialect, Measurement};
+use crate::replay::Target;
+use crate::replay::engine::Options;
+use crate::replay::plan::PlanOptions;
+use crate::report;
+use crate::truth::{self, Truth};
+
+/// Generate a tape, start the mock server, replay, report as the peers do, and check against the truth log.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Where the tape, the truth log and the run are left; what an earlier demo left there is replaced
+    #[arg(short, long, value_name = "DIR", default_value = "runs/demo")]
+    output: PathBuf,
+    /// Requests to send
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
+    requests: u64,
+    /// Requests in flight at once
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    concurrency: u32,
+    /// The mock's time to first token
+    #[arg(long, value_name = "TIME", default_value = "20ms")]
+    ttft: String,
+    /// The mock's time from token to token
+    #[arg(long, value_name = "TIME", default_value = "5ms")]
+    itl: String,
+    /// No progress on stderr
+    #[arg(short, long)]
+    quiet: bool,
+}
 
-pub(super) fn exec(_args: Args) -> Outcome {
-    Err(Failure::usage("not yet"))
+const EXAMPLES: &str = "\
+Examples:
+  tokentape demo
+  tokentape demo --concurrency 8 --requests 64 --ttft 50ms --itl 10ms -o runs/slow";
+
+pub(super) fn exec(args: Args) -> Outcome {
+    let folder = &args.output;
+    fs::create_dir_all(folder)
+        .map_err(|error| Failure::run(format_args!("cannot create the folder {}: {error}", folder.display())))?;
+    let (tape, truth_log, run) =
+        (folder.join("demo.tape.zst"), folder.join("truth.jsonl"), folder.join("run"));
+
+    let footer = generate(&tape, args.requests)?;
+    output::print(&format!(
+        "1. tape      {} requests, {} tokens in, {} tokens out, seed 0\n             workload digest {}\n",
+        footer.requests, footer.input_tokens, footer.output_tokens, footer.workload_digest,
+    ))?;
+
+    let mock = Mock::start(&truth_log, &args.ttft, &args.itl)?;
+    output::print(&format!(
+        "2. mock      {} in a process of its own: first token after {}, then one every {}\n",
+        mock.url, args.ttft, args.itl,
+    ))?;
+
+    output::print(&format!("3. replay    {} streams at once\n\n", args.concurrency))?;
+    let job = Job {
+        tape: &tape,
+        target: Target::new(&mock.url)?,
+        plan: PlanOptions::default(),
+        options: Options {
+            concurrency: args.concurrency as usize,
+            workers: 1,
+            timeout: Duration::from_secs(60),
+        },
+        output: &run,
+        force: true,
+        quiet: args.quiet,
+    };
+    let (info, report) = job.run()?;
+    mock.stop()?;
+
+    let measurement = Measurement {
+        timelines: &report.timelines,
+        duration_ns: report.duration_ns,
+        concurrency: Some(args.concurrency),
+        request_rate: None,
+    };
+    let options = report::Options::default();
+    let as_vllm = report::render(&measurement, Dialect::Vllm0_11_0, &options);
+    let as_evalscope = report::evalscope_summary(&measurement);
+    output::print("The same timelines, as vllm bench serve 0.11.0 and as evalscope perf 1.1.1 report them:\n\n")?;
+    output::print(&side_by_side(&as_vllm, &as_evalscope))?;
+
+    let records = tokentape_mock::truth::read(&truth_log)
+        .map_err(|error| Failure::input(format_args!("{}: {error}", truth_log.display())))?;
+    let truths: HashMap<String, Truth> =
+        records.records.iter().map(|record| (record.id.clone(), Truth::of(record))).collect();
+    let check = truth::check(&report.timelines, &truths);
+    output::print("\nAgainst the truth log, by tokentape's own definitions:\n\n")?;
+    output::print(&check.table())?;
+    output::print(&format!(
+        "\nverdict: {}\nrun left in {}; look closer with\n  tokentape report {}\n  tokentape inspect {}\n",
+        info.verdict.line(),
+        run.display(),
+        run.display(),
+        tape.display(),
+    ))?;
+    judge(&info, &report)?;
+    if check.unmatched > 0 {
+        let count = check.unmatched;
+        return Err(Failure::run(format_args!("{count} successful requests are not in the mock's truth log")));
+    }
+    Ok(())
+}
+
+/// Makes the demo's tape: the generator's defaults, which are the original comparison's lengths.
+fn generate(path: &Path, requests: u64) -> Result<crate::tape::Footer, Failure> {
+    let parameters = Random { requests, ..Random::default() };
+    todo_generate(path, &parameters)
+}
+
+/// The mock server, as a child process that ends with this value.
+struct Mock {
+    process: Child,
+    url: String,
+}
+
+impl Mock {
+    fn start(truth_log: &Path, ttft: &str, itl: &str) -> Result<Self, Failure> {
+        let program = std::env::current_exe()?;
+        let mut process = Command::new(program)
+            .args(["mock", "--port", "0", "--ttft", ttft, "--itl", itl, "--model", "tokentape", "--truth-log"])
+            .arg(truth_log)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| Failure::run(format_args!("cannot start the mock server: {error}")))?;
+        let mut line = String::new();
+        if let Some(stdout) = process.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        match line.trim().strip_prefix("listening on ") {
+            Some(url) => Ok(Self { url: url.to_owned(), process }),
+            None => {
+                process.wait()?;
+                Err(Failure::run("the mock server did not start; what it said is above"))
+            }
+        }
+    }
+
+    /// Asks it to end, and waits until its truth log is whole.
+    fn stop(mut self) -> Outcome {
+        terminate(&mut self.process)?;
+        let status = self.process.wait()?;
+        if status.success() { Ok(()) } else { Err(Failure::run(format_args!("the mock server ended with {status}"))) }
+    }
+}
+
+/// A demo that fails half-way leaves no server behind.
+impl Drop for Mock {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            drop(self.process.kill());
+            drop(self.process.wait());
+        }
+    }
+}
+
+#[cfg(unix)]
+fn terminate(process: &mut Child) -> std::io::Result<()> {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    let id = i32::try_from(process.id()).map_err(std::io::Error::other)?;
+    Ok(kill(Pid::from_raw(id), Signal::SIGTERM)?)
+}
+
+#[cfg(not(unix))]
+fn terminate(process: &mut Child) -> std::io::Result<()> {
+    process.kill()
+}
+
+/// Two blocks of lines beside each other.
+fn side_by_side(left: &str, right: &str) -> String {
+    let width = left.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+    let (mut left, mut right) = (left.lines(), right.lines());
+    let mut both = String::new();
+    loop {
+        let (a, b) = match (left.next(), right.next()) {
+            (None, None) => return both,
+            (a, b) => (a.unwrap_or(""), b.unwrap_or("")),
+        };
+        both.push_str(format!("{a:<width$}   {b}").trim_end());
+        both.push('\n');
+    }
 }

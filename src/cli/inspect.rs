@@ -1,11 +1,233 @@
 //! `tokentape inspect`.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::output::print;
+use super::verify::Meter;
 use super::{Failure, Outcome};
+use crate::tape::{Contents, Figures, Header, Progress, Reader};
 
-/// Placeholder.
+/// Show what a tape holds: what made it, its digest and sizes, and how its requests' lengths and arrivals are spread.
+///
+/// Every request is read and counted; the digest shown is the tape's own word, which `tokentape verify` checks.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The tape
+    #[arg(value_name = "TAPE")]
+    tape: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
 
-pub(super) fn exec(_args: Args) -> Outcome {
-    Err(Failure::usage("not yet"))
+const EXAMPLES: &str = "\
+Examples:
+  tokentape inspect load.tape.zst
+  tokentape inspect load.tape.zst --json | jq .workload_digest";
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every subcommand takes its arguments so"
+)]
+pub(super) fn exec(args: Args) -> Outcome {
+    let reader = Reader::open(&args.tape)?;
+    let total = reader.footer().requests;
+    let mut contents = Contents::default();
+    let mut meter = Meter::new("reading");
+    for (request, done) in reader.requests().zip(1..) {
+        contents.add(&request?);
+        meter.show(Progress { done, total });
+    }
+    meter.clear();
+    let inspection = Inspection::of(&args, &reader, &contents);
+    if args.json {
+        let json = serde_json::to_string_pretty(&inspection).map_err(Failure::run)?;
+        print(&format!("{json}\n"))
+    } else {
+        print(&inspection.to_string())
+    }
+}
+
+/// What is shown, in the order in which it is shown.
+#[derive(Serialize)]
+struct Inspection<'a> {
+    tape: String,
+    header: &'a Header,
+    workload_digest: &'a str,
+    requests: u64,
+    sessions: u64,
+    frames: usize,
+    compressed_bytes: u64,
+    decompressed_bytes: u64,
+    input_tokens: Option<Figures>,
+    output_tokens: Option<Figures>,
+    body_bytes: Option<Figures>,
+    arrivals: Option<ArrivalFigures>,
+    paths: &'a BTreeMap<String, u64>,
+    models: &'a BTreeMap<String, u64>,
+}
+
+#[derive(Serialize)]
+struct ArrivalFigures {
+    span_ns: u64,
+    mean_rate_per_s: Option<f64>,
+}
+
+impl<'a> Inspection<'a> {
+    fn of(args: &Args, reader: &'a Reader, contents: &'a Contents) -> Self {
+        let mean_rate_per_s = contents.arrivals.mean_rate();
+        Self {
+            tape: args.tape.display().to_string(),
+            header: reader.header(),
+            workload_digest: &reader.footer().workload_digest,
+            requests: reader.footer().requests,
+            sessions: contents.sessions,
+            frames: reader.frames(),
+            compressed_bytes: reader.compressed_bytes(),
+            decompressed_bytes: reader.decompressed_bytes(),
+            input_tokens: contents.input_tokens.figures(),
+            output_tokens: contents.output_tokens.figures(),
+            body_bytes: contents.body_bytes.figures(),
+            arrivals: contents.arrivals.span_ns().map(|span_ns| ArrivalFigures {
+                span_ns,
+                mean_rate_per_s,
+            }),
+            paths: &contents.paths,
+            models: &contents.models,
+        }
+    }
+}
+
+impl fmt::Display for Inspection<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header = self.header;
+        field(f, "tape", &self.tape)?;
+        field(f, "format", header.version)?;
+        field(f, "created by", &header.created_by)?;
+        field(f, "source", &header.source)?;
+        for (name, value) in &header.params {
+            field(f, &format!("  {name}"), value)?;
+        }
+        if let Some(seed) = header.seed {
+            field(f, "seed", seed)?;
+        }
+        if let Some(tokenizer) = &header.tokenizer {
+            field(
+                f,
+                "tokenizer",
+                format_args!("{} ({})", tokenizer.name, tokenizer.digest),
+            )?;
+        }
+        field(f, "digest", self.workload_digest)?;
+        field(f, "requests", grouped(self.requests))?;
+        if self.sessions > 0 {
+            field(f, "sessions", grouped(self.sessions))?;
+        }
+        let (compressed, decompressed) = (grouped(self.compressed_bytes), grouped(self.decompressed_bytes));
+        field(
+            f,
+            "size",
+            format_args!(
+                "{compressed} bytes; {decompressed} uncompressed, in {} frames",
+                self.frames
+            ),
+        )?;
+        if let Some(arrivals) = &self.arrivals {
+            let span = arrivals.span_ns as f64 / 1e9;
+            match arrivals.mean_rate_per_s {
+                Some(rate) => field(
+                    f,
+                    "arrivals",
+                    format_args!("over {span:.3} s, {rate:.3} requests/s on average"),
+                )?,
+                None => field(f, "arrivals", "all at one time")?,
+            }
+        } else {
+            field(f, "arrivals", "none recorded")?;
+        }
+        self.names(f, "path", self.paths)?;
+        self.names(f, "model", self.models)?;
+        let spreads = [
+            ("input tokens", self.input_tokens),
+            ("output tokens", self.output_tokens),
+            ("body bytes", self.body_bytes),
+        ];
+        if spreads.iter().any(|(_, figures)| figures.is_some()) {
+            let [requests, total, min, mean, p50, p90, max] =
+                ["requests", "total", "min", "mean", "p50", "p90", "max"];
+            writeln!(
+                f,
+                "\n{:14}{requests:>12}{total:>16}{min:>9}{mean:>11}{p50:>9}{p90:>9}{max:>9}",
+                ""
+            )?;
+        }
+        for (name, figures) in spreads {
+            if let Some(Figures {
+                count,
+                total,
+                min,
+                mean,
+                p50,
+                p90,
+                max,
+            }) = figures
+            {
+                let (count, total) = (grouped(count), grouped(total));
+                writeln!(
+                    f,
+                    "{name:14}{count:>12}{total:>16}{min:>9}{mean:>11.1}{p50:>9}{p90:>9}{max:>9}"
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Inspection<'_> {
+    /// One line for each name, or one for them all where every request has the same.
+    fn names(&self, f: &mut fmt::Formatter<'_>, label: &str, names: &BTreeMap<String, u64>) -> fmt::Result {
+        for (name, &count) in names {
+            if count == self.requests {
+                field(f, label, name)?;
+            } else {
+                field(f, label, format_args!("{name} ({} requests)", grouped(count)))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A line of the overview. Names come out of the file: a control character in one must not reach the terminal.
+fn field(f: &mut fmt::Formatter<'_>, label: &str, value: impl fmt::Display) -> fmt::Result {
+    let value = value.to_string().replace(char::is_control, "\u{fffd}");
+    writeln!(f, "{label:18}{value}")
+}
+
+/// `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.char_indices() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let shown = [0, 999, 1_000, 1_234_567].map(grouped);
+        assert_eq!(shown, ["0", "999", "1,000", "1,234,567"]);
+    }
 }

@@ -10,8 +10,12 @@ use super::Failure;
 /// path fails in the first second.
 pub(super) fn create(path: &Path) -> Result<BufWriter<File>, Failure> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent)
-            .map_err(|error| Failure::run(format_args!("cannot create the folder {}: {error}", parent.display())))?;
+        std::fs::create_dir_all(parent).map_err(|error| {
+            Failure::run(format_args!(
+                "cannot create the folder {}: {error}",
+                parent.display()
+            ))
+        })?;
     }
     let file = File::create(path)
         .map_err(|error| Failure::run(format_args!("cannot write {}: {error}", path.display())))?;
@@ -20,8 +24,13 @@ pub(super) fn create(path: &Path) -> Result<BufWriter<File>, Failure> {
 
 /// Writes `text` to stdout.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes bytes to stdout.
+pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
+    stdout.write_all(bytes)?;
     stdout.flush()?;
     Ok(())
 }

@@ -1,11 +1,235 @@
-//! `tokentape replay`.
+//! `tokentape replay`: send a tape to a server and measure each request.
 
-use super::{Failure, Outcome};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// Placeholder.
+use super::progress::Progress;
+use super::{Failure, Outcome, interrupt, output};
+use crate::metrics::{Dialect, Measurement};
+use crate::replay::engine::{Options, Report};
+use crate::replay::plan::PlanOptions;
+use crate::replay::{self, Plan, Target};
+use crate::report;
+use crate::run::{Counts, FORMAT, Machine, RunInfo, RunWriter, TargetInfo, Traffic, Verdict, Workload};
+use crate::tape;
+
+/// Send a tape to a server and measure each request.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The tape
+    tape: PathBuf,
+    /// The server, such as http://127.0.0.1:8000; a base path is kept, and a closing /v1 may be given or left out
+    #[arg(long)]
+    url: String,
+    /// Put this model's name into each body, in place of the tape's
+    #[arg(long)]
+    model: Option<String>,
+    /// Requests in flight at once
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    concurrency: u32,
+    /// Send only the tape's first N requests
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    requests: Option<u64>,
+    /// Send the tape's last N requests before the clock starts, and keep them out of the figures
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    warmup: u64,
+    /// Time limit of each request
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Send `Authorization: Bearer` with the key in this environment variable
+    #[arg(long, value_name = "VAR")]
+    api_key_env: Option<String>,
+    /// Send this header with each request; may be repeated
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Trust the certificate authorities in this PEM file too
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Sending threads, each with its share of the connections
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    workers: u32,
+    /// The run's folder, made here
+    #[arg(short, long, value_name = "RUN")]
+    output: PathBuf,
+    /// Replace a run that is there already
+    #[arg(long)]
+    force: bool,
+    /// Print the native figures as JSON
+    #[arg(long)]
+    json: bool,
+    /// No progress on stderr
+    #[arg(short, long)]
+    quiet: bool,
+}
 
-pub(super) fn exec(_args: Args) -> Outcome {
-    Err(Failure::usage("not yet"))
+const EXAMPLES: &str = "\
+Examples:
+  tokentape replay load.tape.zst --url http://127.0.0.1:8000 --model my-model --concurrency 50 -o runs/first
+  tokentape replay load.tape.zst --url https://gateway.example/v1 --api-key-env API_KEY --concurrency 8 -o runs/gate
+
+Ctrl-C ends the run in order: requests in flight are cut, and what was measured is kept.
+The run is INVALID, and the exit code 1, if any request failed or was not sent.";
+
+pub(super) fn exec(args: Args) -> Outcome {
+    let mut target = Target::new(&args.url)?;
+    target.ca_file.clone_from(&args.ca_file);
+    for header in &args.headers {
+        target.header(header)?;
+    }
+    if let Some(variable) = &args.api_key_env {
+        let key = std::env::var(variable)
+            .map_err(|_| Failure::usage(format_args!("--api-key-env: the variable {variable} is not set")))?;
+        target.api_key(&key)?;
+    }
+    let job = Job {
+        tape: &args.tape,
+        target,
+        plan: PlanOptions { requests: args.requests, warmup: args.warmup, model: args.model },
+        options: Options {
+            concurrency: args.concurrency as usize,
+            workers: args.workers as usize,
+            timeout: args.timeout,
+        },
+        output: &args.output,
+        force: args.force,
+        quiet: args.quiet,
+    };
+    let (info, report) = job.run()?;
+    output::print(&summary(&info, &report, args.json))?;
+    if !args.json {
+        output::print(&format!("run left in {}\n", args.output.display()))?;
+    }
+    judge(&info, &report)
+}
+
+/// The native figures of a run.
+fn summary(info: &RunInfo, report: &Report, json: bool) -> String {
+    let measurement = measurement(info, report);
+    if json {
+        report::json(&measurement, Dialect::Native, &report::Options::default())
+    } else {
+        let table = report::render(&measurement, Dialect::Native, &report::Options::default());
+        format!("{table}verdict: {}\n", info.verdict.line())
+    }
+}
+
+fn measurement<'a>(info: &RunInfo, report: &'a Report) -> Measurement<'a> {
+    Measurement {
+        timelines: &report.timelines,
+        duration_ns: report.duration_ns,
+        concurrency: Some(info.traffic.concurrency),
+        request_rate: None,
+    }
+}
+
+/// An INVALID run is a failure that names its reasons and the first request that failed.
+pub(super) fn judge(info: &RunInfo, report: &Report) -> Outcome {
+    if info.verdict.valid {
+        return Ok(());
+    }
+    let first = report.timelines.iter().find(|timeline| timeline.outcome.is_failure());
+    let detail = first.map(|timeline| {
+        let status = timeline.status.filter(|status| *status != 200);
+        let status = status.map_or(String::new(), |status| format!("HTTP {status}: "));
+        let words: String = timeline.outcome.detail().unwrap_or_default().chars().take(300).collect();
+        format!("; first: request {}: {}: {status}{words}", timeline.index, timeline.outcome.kind())
+    });
+    Err(Failure::run(format_args!("{}{}", info.verdict.line(), detail.unwrap_or_default())))
+}
+
+/// One replay, from its tape to its folder.
+pub(super) struct Job<'a> {
+    pub(super) tape: &'a Path,
+    pub(super) target: Target,
+    pub(super) plan: PlanOptions,
+    pub(super) options: Options,
+    pub(super) output: &'a Path,
+    pub(super) force: bool,
+    pub(super) quiet: bool,
+}
+
+impl Job<'_> {
+    /// Replays the tape and leaves the run in its folder.
+    pub(super) fn run(&self) -> Result<(RunInfo, Report), Failure> {
+        let mut reader = tape::Reader::open(self.tape)?;
+        let workload = Workload::of(self.tape, reader.header());
+        let (total, digest) = (reader.footer().requests, reader.footer().workload_digest.clone());
+        let plan = Plan::new(reader.requests()?, total, &self.target, &self.plan)?;
+        if plan.requests.len() as u64 == total && plan.workload_digest != digest {
+            let path = self.tape.display();
+            return Err(Failure::input(format_args!("{path}: its requests do not match its digest; see tokentape verify")));
+        }
+        if plan.warmup_overlaps && !self.quiet {
+            eprintln!("note: the tape is too short to warm up with requests that are not measured too");
+        }
+        let mut writer = RunWriter::create(self.output, self.force)?;
+        let interrupt = interrupt::watch()?;
+        let started_at = now();
+        let mut progress = Progress::new(plan.requests.len() as u64, self.quiet);
+        let mut written = Ok(());
+        let report = replay::run(&plan, &self.target, &self.options, &interrupt, &mut |timeline| {
+            progress.ended(timeline);
+            if written.is_ok() {
+                written = writer.timeline(timeline);
+            }
+        })?;
+        progress.finish();
+        written?;
+        let counts = Counts::of(plan.requests.len() as u64, &report.timelines);
+        let info = RunInfo {
+            format: FORMAT,
+            created_by: concat!("tokentape ", env!("CARGO_PKG_VERSION")).to_owned(),
+            started_at,
+            start_monotonic_ns: report.start_monotonic_ns,
+            duration_ns: report.duration_ns,
+            workload: Workload {
+                workload_digest: plan.workload_digest,
+                wire_digest: plan.wire_digest,
+                model: self.plan.model.clone(),
+                ..workload
+            },
+            target: TargetInfo { url: self.target.url.clone(), headers: self.target.header_names() },
+            traffic: Traffic {
+                concurrency: u32::try_from(self.options.concurrency).unwrap_or(u32::MAX),
+                workers: u32::try_from(self.options.workers).unwrap_or(u32::MAX),
+                timeout_ms: u64::try_from(self.options.timeout.as_millis()).unwrap_or(u64::MAX),
+                warmup: plan.warmup.len() as u64,
+                warmup_failures: report.warmup_failures as u64,
+            },
+            verdict: Verdict::of(&counts),
+            counts,
+            machine: Machine::this(),
+        };
+        let summary = report::json(&measurement(&info, &report), Dialect::Native, &report::Options::default());
+        writer.finish(&info, &summary)?;
+        Ok((info, report))
+    }
+}
+
+/// The wall clock's time, for people; everything measured uses the monotonic clock.
+#[expect(clippy::disallowed_methods, reason = "the one place that tells the date of a run")]
+fn now() -> String {
+    humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
+}
+
+impl From<replay::Error> for Failure {
+    fn from(error: replay::Error) -> Self {
+        match error {
+            replay::Error::Tape(_) | replay::Error::Model { .. } | replay::Error::Empty => Self::input(error),
+            replay::Error::Url { .. } | replay::Error::Header { .. } => Self::usage(error),
+            replay::Error::Unreachable { .. } | replay::Error::Tls(_) | replay::Error::System(_) => Self::run(error),
+        }
+    }
+}
+
+/// What cannot be written fails the run; what cannot be read is bad input.
+impl From<crate::run::Error> for Failure {
+    fn from(error: crate::run::Error) -> Self {
+        match error {
+            crate::run::Error::File { .. } => Self::run(error),
+            crate::run::Error::Exists(_) => Self::usage(error),
+            _ => Self::input(error),
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! What a tape holds: its records as plain data. `docs/tape-format.md` describes the same for other implementers.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// The format version that this build writes. A reader takes the same major version, and any minor: newer minor
@@ -15,6 +17,21 @@ pub struct Version {
     pub major: u32,
     /// Changes when fields are added.
     pub minor: u32,
+}
+
+impl Version {
+    /// Whether this build can read a tape of this version.
+    #[must_use]
+    pub fn is_readable(self) -> bool {
+        self.major == VERSION.major
+    }
+}
+
+/// `1.0`.
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
 }
 
 /// The first record: what made the tape, and everything needed to make it again. It holds no clock time and no host
@@ -46,8 +63,8 @@ pub struct TokenizerId {
     pub digest: String,
 }
 
-/// One request, exactly as it is sent.
-#[derive(Clone, Debug, PartialEq)]
+/// One request, exactly as it is sent. It serialises as its line in the tape, less the line's `type`.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Request {
     /// Its place in the tape, from 0.
     pub index: u64,
@@ -77,7 +94,7 @@ pub struct Session {
 }
 
 /// The last record: what the tape should hold.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Footer {
     /// Number of requests.
     pub requests: u64,
@@ -89,6 +106,6 @@ pub struct Footer {
     pub body_bytes: u64,
     /// BLAKE3 over the requests (see [`super::digest`]), in hex.
     pub workload_digest: String,
-    /// For each frame that holds requests, the index of its first one.
+    /// For each frame between the header's and the footer's, the index of the first request in it.
     pub index: Vec<u64>,
 }

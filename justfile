@@ -1,0 +1,32 @@
+# The project's recipes. `just` alone lists them.
+
+_default:
+    @just --list
+
+# Everything that must pass, cheapest first: what CI runs
+validate:
+    bash .ci/run
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# Check lints
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Build the documentation and check its links
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# Run every test
+test:
+    cargo test --workspace
+
+# Run the benchmarks: measured against true, with 50 streams
+bench:
+    cargo bench --bench truth
+
+# The whole job on the embedded defaults
+demo:
+    cargo run --release -- demo

@@ -1,0 +1,160 @@
+//! The stamping transport: a TCP stream, under TLS and hyper, that notes when each read and write returned.
+//!
+//! A stamp is taken the moment the system call returns, before anybody looks at the bytes. hyper reads only when it
+//! needs bytes it does not have, and hands a body frame on before it reads again; so while one frame is in hand, the
+//! last read is the one that completed it.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokentape_pacer::monotonic_ns;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+/// When the reads and writes of one exchange returned, in ns of the monotonic clock.
+#[derive(Debug, Default)]
+pub struct Stamps {
+    /// When each read that brought bytes returned.
+    pub reads_at: Vec<u64>,
+    /// How many bytes each brought.
+    pub reads_bytes: Vec<u32>,
+    /// When the last write returned; 0 before the first.
+    pub last_write: u64,
+}
+
+impl Stamps {
+    /// The index of the last read; 0 before the first.
+    #[must_use]
+    pub fn last_read(&self) -> u32 {
+        u32::try_from(self.reads_at.len().saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+}
+
+/// The stamps that a transport writes and its slot reads, on one thread.
+pub type SharedStamps = Rc<RefCell<Stamps>>;
+
+/// A TCP stream whose reads and writes are stamped.
+#[derive(Debug)]
+pub struct Stamped {
+    stream: TcpStream,
+    stamps: SharedStamps,
+}
+
+impl Stamped {
+    /// Wraps a connected stream.
+    #[must_use]
+    pub fn new(stream: TcpStream, stamps: SharedStamps) -> Self {
+        Self { stream, stamps }
+    }
+
+    fn wrote(&self) {
+        self.stamps.borrow_mut().last_write = monotonic_ns();
+    }
+}
+
+impl AsyncRead for Stamped {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let now = monotonic_ns();
+        let bytes = buf.filled().len() - before;
+        if bytes > 0 {
+            let mut stamps = self.stamps.borrow_mut();
+            stamps.reads_at.push(now);
+            stamps.reads_bytes.push(u32::try_from(bytes).unwrap_or(u32::MAX));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stamped {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.wrote();
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        self.wrote();
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A stamped stream, plain or under TLS.
+#[derive(Debug)]
+pub enum Transport {
+    /// Plain TCP.
+    Plain(Stamped),
+    /// TLS over stamped TCP: stamps and byte counts are those of the encrypted stream.
+    Tls(Box<TlsStream<Stamped>>),
+}
+
+/// Forwards one poll to whichever stream it is.
+macro_rules! forward {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Transport::Plain($stream) => $call,
+            Transport::Tls($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        forward!(self, stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        forward!(self, stream => Pin::new(stream).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        forward!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}

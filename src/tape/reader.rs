@@ -1,0 +1,265 @@
+//! Reading a tape: from any request on, one frame in memory at a time.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::error::{Error, ErrorKind, Holds};
+use super::format::{Footer, Header, Request};
+use super::frame::{FrameError, SeekTable, Unpacker};
+use super::line::{self, Line};
+use super::records::Records;
+use super::salvage::Salvage;
+
+/// An open tape. What it holds in memory is bounded by the largest frame, never by the tape.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    file: File,
+    compressed_bytes: u64,
+    table: SeekTable,
+    header: Header,
+    footer: Footer,
+}
+
+impl Reader {
+    /// Opens a tape: reads its header, seek table and footer, and checks that they agree.
+    ///
+    /// A tape without a seek table is read through once, to say where its good part ends.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let fail = |kind: ErrorKind| Error::new(path, kind);
+        let mut salvage = Salvage::open(path)?;
+        let file = File::open(path).map_err(|error| fail(error.into()))?;
+        let compressed_bytes = file.metadata().map_err(|error| fail(error.into()))?.len();
+        let Some(table) =
+            SeekTable::read(&file, compressed_bytes).map_err(|error| fail(seek_table_kind(error)))?
+        else {
+            let missing = || {
+                fail(ErrorKind::SeekTable {
+                    reason: "it is not at the end of the file".to_owned(),
+                })
+            };
+            return Err(salvage.find_map(Result::err).unwrap_or_else(missing));
+        };
+        let (header, header_line) = salvage.into_header();
+        let footer = read_ends(&file, &table, &header_line).map_err(fail)?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            compressed_bytes,
+            table,
+            header,
+            footer,
+        })
+    }
+
+    /// What made the tape.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// What the tape should hold, by its own word: [`verify`](super::verify()) checks it.
+    #[must_use]
+    pub fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    /// The file's size, in bytes.
+    #[must_use]
+    pub fn compressed_bytes(&self) -> u64 {
+        self.compressed_bytes
+    }
+
+    /// The size of all its lines, in bytes.
+    #[must_use]
+    pub fn decompressed_bytes(&self) -> u64 {
+        self.table
+            .frames
+            .iter()
+            .map(|frame| u64::from(frame.decompressed))
+            .sum()
+    }
+
+    /// The number of its frames, those of the header and the footer included.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.table.frames.len()
+    }
+
+    /// Every request, in order. The iterator ends after its first error.
+    #[must_use]
+    pub fn requests(&self) -> Requests<'_> {
+        self.requests_in(0..u64::MAX)
+    }
+
+    /// The requests whose index is in `range`, in order, without reading the frames before them. The iterator ends
+    /// after its first error. A range past the tape's end gives what there is of it.
+    #[must_use]
+    pub fn requests_in(&self, range: Range<u64>) -> Requests<'_> {
+        // Entry i of the index belongs to frame i + 1: frame 0 is the header's.
+        let frame = self.footer.index.partition_point(|&first| first <= range.start);
+        let due = frame.checked_sub(1).map_or(0, |entry| self.footer.index[entry]);
+        Requests {
+            reader: self,
+            unpacker: Unpacker::new(),
+            records: Records::from(due),
+            next_frame: frame.max(1),
+            range,
+            ended: false,
+        }
+    }
+
+    /// What a frame holds, by the footer.
+    fn holds(&self, frame: usize) -> Holds {
+        let first = self.footer.index[frame - 1];
+        let end = self
+            .footer
+            .index
+            .get(frame)
+            .copied()
+            .unwrap_or(self.footer.requests);
+        Holds::Requests {
+            frame,
+            first,
+            end: Some(end),
+        }
+    }
+}
+
+/// A tape's requests, streaming. See [`Reader::requests`].
+#[derive(Debug)]
+pub struct Requests<'a> {
+    reader: &'a Reader,
+    unpacker: Unpacker,
+    records: Records,
+    next_frame: usize,
+    range: Range<u64>,
+    ended: bool,
+}
+
+impl Requests<'_> {
+    fn step(&mut self) -> Result<Option<Request>, ErrorKind> {
+        while self.records.due < self.range.end {
+            match self.records.next().transpose()? {
+                Some(Line::Request(request)) if request.index < self.range.start => {}
+                Some(Line::Request(request)) => return Ok(Some(request)),
+                Some(Line::Response) => {}
+                Some(Line::Footer(_)) => {
+                    return Err(self
+                        .records
+                        .malformed("a footer before the last frame".to_owned()));
+                }
+                None if self.next_frame < self.reader.frames() - 1 => self.load()?,
+                None => return self.at_end(),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Unpacks the next frame.
+    fn load(&mut self) -> Result<(), ErrorKind> {
+        let (reader, number) = (self.reader, self.next_frame);
+        let first = reader.footer.index[number - 1];
+        if first != self.records.due {
+            let due = self.records.due;
+            let reason = format!("frame {number} begins with request {due}, by the footer with {first}");
+            return Err(ErrorKind::Index { reason });
+        }
+        self.unpacker
+            .unpack(&reader.file, reader.table.frames[number], &mut self.records.bytes)
+            .map_err(|error| error.into_kind(reader.holds(number), first.checked_sub(1)))?;
+        self.records.frame = number;
+        self.records.rewind();
+        self.next_frame += 1;
+        Ok(())
+    }
+
+    /// After the last frame of requests: the last one must have been reached.
+    fn at_end(&self) -> Result<Option<Request>, ErrorKind> {
+        let (found, recorded) = (self.records.due, self.reader.footer.requests);
+        if found == recorded {
+            return Ok(None);
+        }
+        Err(ErrorKind::Count {
+            what: "number of requests",
+            recorded,
+            found,
+        })
+    }
+}
+
+impl Iterator for Requests<'_> {
+    type Item = Result<Request, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let step = self
+            .step()
+            .map_err(|kind| Error::new(&self.reader.path, kind))
+            .transpose();
+        self.ended = !matches!(step, Some(Ok(_)));
+        step
+    }
+}
+
+/// Reads the first and the last frame by the seek table: the header as it was read without the table, and the footer.
+fn read_ends(file: &File, table: &SeekTable, header_line: &[u8]) -> Result<Footer, ErrorKind> {
+    let seek_table = |reason: &str| {
+        Err(ErrorKind::SeekTable {
+            reason: reason.to_owned(),
+        })
+    };
+    let ([first, .., last], frames) = (table.frames.as_slice(), table.frames.len()) else {
+        return seek_table("it lists fewer than the two frames of a header and a footer");
+    };
+    let mut unpacker = Unpacker::new();
+    let mut bytes = Vec::new();
+    unpacker
+        .unpack(file, *first, &mut bytes)
+        .map_err(|error| error.into_kind(Holds::Header, None))?;
+    if bytes != header_line {
+        return seek_table("its first frame is not the header's");
+    }
+    let holds = Holds::Footer { frame: frames - 1 };
+    unpacker
+        .unpack(file, *last, &mut bytes)
+        .map_err(|error| error.into_kind(holds, None))?;
+    let no_footer = |reason: String| Err(ErrorKind::Frame { holds, reason });
+    let footer = match bytes.strip_suffix(b"\n").map(line::parse) {
+        Some(Ok(Line::Footer(footer))) => footer,
+        Some(Err(reason)) => return no_footer(format!("its line is malformed: {reason}")),
+        _ => return no_footer("its line is not a footer".to_owned()),
+    };
+    check_index(&footer, frames - 2)?;
+    Ok(footer)
+}
+
+/// Holds the footer's index against the number of frames that it should describe.
+fn check_index(footer: &Footer, frames: usize) -> Result<(), ErrorKind> {
+    let index = &footer.index;
+    let reason = if index.len() != frames {
+        format!("it describes {} frames of {frames}", index.len())
+    } else if index.first().is_some_and(|&first| first != 0) {
+        "it does not begin with request 0".to_owned()
+    } else if !index.is_sorted() || index.last().is_some_and(|&last| last > footer.requests) {
+        "it does not rise from request 0 to the last".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(ErrorKind::Index { reason })
+}
+
+/// A frame's size in the seek table can be a bomb before there is a frame to name.
+fn seek_table_kind(error: FrameError) -> ErrorKind {
+    match error {
+        FrameError::Bomb(reason) | FrameError::Damaged(reason) => ErrorKind::SeekTable { reason },
+        FrameError::Cut | FrameError::Missing => ErrorKind::SeekTable {
+            reason: "it is cut".to_owned(),
+        },
+        FrameError::Io(error) => ErrorKind::Io(error),
+    }
+}

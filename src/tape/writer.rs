@@ -1,0 +1,122 @@
+//! Writing a tape: one pass, one frame in memory at a time.
+
+use std::io::{self, Write};
+
+use super::digest::WorkloadDigest;
+use super::error::WriteError;
+use super::format::{Footer, Header, Request};
+use super::frame::{MAX_FRAME_BYTES, Packer};
+use super::line;
+
+/// How a tape's bytes are laid out. It changes the file, never the workload digest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Layout {
+    /// A frame is closed before it would grow beyond this many bytes uncompressed, unless one request is larger.
+    pub frame_bytes: usize,
+    /// Zstandard's compression level.
+    pub level: i32,
+}
+
+impl Default for Layout {
+    /// Frames of 1 MiB at level 3: what every tape has unless it was asked otherwise.
+    fn default() -> Self {
+        Self {
+            frame_bytes: 1 << 20,
+            level: 3,
+        }
+    }
+}
+
+/// Writes a tape. Its memory is bounded by a frame and a record. A tape that was not [finished](Writer::finish) reads
+/// as cut short.
+#[derive(Debug)]
+pub struct Writer<W: Write> {
+    out: W,
+    layout: Layout,
+    packer: Packer,
+    /// The lines of the frame being filled, and the index of its first request.
+    lines: Vec<u8>,
+    first: u64,
+    digest: WorkloadDigest,
+    footer: Footer,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins a tape with its header.
+    pub fn new(out: W, header: &Header) -> Result<Self, WriteError> {
+        Self::with_layout(out, header, Layout::default())
+    }
+
+    /// Begins a tape with its header, in a layout of one's own.
+    pub fn with_layout(out: W, header: &Header, layout: Layout) -> Result<Self, WriteError> {
+        let mut writer = Self {
+            out,
+            layout,
+            packer: Packer::new(layout.level)?,
+            lines: Vec::with_capacity(layout.frame_bytes.min(1 << 20)),
+            first: 0,
+            digest: WorkloadDigest::new(),
+            footer: Footer::default(),
+        };
+        line::write_header(&mut writer.lines, header).map_err(io::Error::from)?;
+        writer.pack_first(writer.lines.len())?;
+        Ok(writer)
+    }
+
+    /// Adds a request; its index must be the next one, from 0.
+    pub fn write(&mut self, request: &Request) -> Result<(), WriteError> {
+        let due = self.footer.requests;
+        if request.index != due {
+            return Err(WriteError::Order {
+                due,
+                found: request.index,
+            });
+        }
+        let start = self.lines.len();
+        line::write_request(&mut self.lines, request).map_err(io::Error::from)?;
+        let bytes = self.lines.len() - start;
+        if bytes > MAX_FRAME_BYTES as usize {
+            self.lines.truncate(start);
+            return Err(WriteError::TooLarge {
+                index: due,
+                bytes,
+                limit: MAX_FRAME_BYTES,
+            });
+        }
+        if start > 0 && self.lines.len() > self.layout.frame_bytes {
+            self.close_frame(start)?;
+        }
+        self.digest.add(request);
+        self.footer.requests += 1;
+        self.footer.input_tokens += u64::from(request.input_tokens.unwrap_or(0));
+        self.footer.output_tokens += u64::from(request.output_tokens.unwrap_or(0));
+        self.footer.body_bytes += request.body.len() as u64;
+        Ok(())
+    }
+
+    /// Ends the tape with its footer and seek table, and flushes the output.
+    pub fn finish(mut self) -> Result<Footer, WriteError> {
+        if !self.lines.is_empty() {
+            self.close_frame(self.lines.len())?;
+        }
+        self.footer.workload_digest = self.digest.finish();
+        line::write_footer(&mut self.lines, &self.footer).map_err(io::Error::from)?;
+        self.packer.pack(&self.lines, &mut self.out)?;
+        self.packer.finish(&mut self.out)?;
+        self.out.flush()?;
+        Ok(self.footer)
+    }
+
+    /// Packs the first `length` bytes of the lines as a frame of requests.
+    fn close_frame(&mut self, length: usize) -> io::Result<()> {
+        self.footer.index.push(self.first);
+        self.first = self.footer.requests;
+        self.pack_first(length)
+    }
+
+    fn pack_first(&mut self, length: usize) -> io::Result<()> {
+        self.packer.pack(&self.lines[..length], &mut self.out)?;
+        self.lines.drain(..length);
+        Ok(())
+    }
+}
