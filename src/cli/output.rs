@@ -10,8 +10,12 @@ use super::Failure;
 /// path fails in the first second.
 pub(super) fn create(path: &Path) -> Result<BufWriter<File>, Failure> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent)
-            .map_err(|error| Failure::run(format_args!("cannot create the folder {}: {error}", parent.display())))?;
+        std::fs::create_dir_all(parent).map_err(|error| {
+            Failure::run(format_args!(
+                "cannot create the folder {}: {error}",
+                parent.display()
+            ))
+        })?;
     }
     let file = File::create(path)
         .map_err(|error| Failure::run(format_args!("cannot write {}: {error}", path.display())))?;
