@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::replay::{Job, judge};
 use super::{Failure, Outcome, output};
 use crate::generate::random::{self, Random};
-use crate::metrics::{Dialect, Measurement};
+use crate::metrics::{Dialect, Measurement, evalscope};
 use crate::replay::Target;
 use crate::replay::engine::Options;
 use crate::replay::plan::PlanOptions;
@@ -90,7 +90,8 @@ pub(super) fn exec(args: Args) -> Outcome {
     };
     let options = report::Options::default();
     let as_vllm = report::render(&measurement, Dialect::Vllm0_11_0, &options);
-    let as_evalscope = report::evalscope_summary(&measurement);
+    let summary = evalscope::summarize(&evalscope::rows(&measurement, None));
+    let as_evalscope = report::evalscope::summary_table(&summary, measurement.concurrency);
     output::print("The same timelines, as vllm bench serve 0.11.0 and as evalscope perf 1.1.1 report them:\n\n")?;
     output::print(&side_by_side(&as_vllm, &as_evalscope))?;
 

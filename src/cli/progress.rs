@@ -13,15 +13,6 @@ const REDRAWS: u8 = 8;
 /// Where stderr is no terminal, a plain line this often.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// A bar for `total` steps of `what` on stderr; hidden where stderr is no terminal, and until half a second has
-/// passed nobody needs one.
-pub(super) fn bar(total: u64, what: &'static str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(REDRAWS));
-    let template = "{prefix} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
-        .with_prefix(what)
-}
-
 /// The progress of a replay.
 pub(super) struct Progress {
     bar: ProgressBar,

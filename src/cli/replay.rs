@@ -152,10 +152,10 @@ pub(super) struct Job<'a> {
 impl Job<'_> {
     /// Replays the tape and leaves the run in its folder.
     pub(super) fn run(&self) -> Result<(RunInfo, Report), Failure> {
-        let mut reader = tape::Reader::open(self.tape)?;
+        let reader = tape::Reader::open(self.tape)?;
         let workload = Workload::of(self.tape, reader.header());
         let (total, digest) = (reader.footer().requests, reader.footer().workload_digest.clone());
-        let plan = Plan::new(reader.requests()?, total, &self.target, &self.plan)?;
+        let plan = Plan::new(reader.requests(), total, &self.target, &self.plan)?;
         if plan.requests.len() as u64 == total && plan.workload_digest != digest {
             let path = self.tape.display();
             return Err(Failure::input(format_args!("{path}: its requests do not match its digest; see tokentape verify")));

@@ -62,7 +62,7 @@ pub(super) fn exec(args: Args) -> Outcome {
         }
         Format::Table => report::render(&measurement, args.dialect, &options).into_bytes(),
         Format::Json => report::json(&measurement, args.dialect, &options).into_bytes(),
-        Format::Hlog => report::hlog::export(&measurement).map_err(Failure::run)?,
+        Format::Hlog => report::hlog::hlog(&measurement).map_err(Failure::run)?,
     };
     match &args.output {
         Some(path) => {

@@ -102,6 +102,10 @@ pub fn read(data: &[u8]) -> Meaning<'_> {
     if data.trim_ascii() == b"[DONE]" {
         return Meaning::of(Facts::DONE);
     }
+    // serde takes an array for a struct too.
+    if !data.trim_ascii_start().starts_with(b"{") {
+        return Meaning::default();
+    }
     let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
         return Meaning::default();
     };

@@ -1,0 +1,345 @@
+//! tokentape's own definitions.
+//!
+//! - An **output event** is a server-sent event with something a reader can see: text, reasoning or a tool call. The
+//!   opening event that only names the role, empty text, the finish event and the usage event are none.
+//! - **TTFT**, time to first token: the first output event, from the send.
+//! - **ITL**, inter-token latency: the gaps between one request's consecutive output events, pooled over requests.
+//! - **TPOT**, time per output token: `(last output event - first output event) / (output tokens - 1)` of each
+//!   request with more than one output token. Unlike ITL it does not change with how many tokens share an event.
+//! - **E2EL**, end-to-end latency: the end of the response, from the send. The end is the `[DONE]` event, the moment
+//!   from which a client may act on the whole answer; without one, the last event.
+//! - TTFT and E2EL also **from the scheduled time**: what a user feels who arrived when the schedule said so. Where
+//!   the client or the server falls behind, the difference is the waiting that the plain figures hide.
+//! - **Throughput**: the successes' requests and tokens over the measured window.
+//!
+//! An event's time is the stamp of the socket read that completed it. Only successful requests have latencies.
+//! Statistics are numpy's: population standard deviation, percentiles interpolated linearly.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Measurement, stats};
+use crate::timeline::{Facts, Ns, Outcome, Timeline};
+
+/// What can be seen of an output event.
+const VISIBLE: Facts = Facts::CONTENT
+    .with(Facts::REASONING)
+    .with(Facts::REASONING_CONTENT)
+    .with(Facts::TOOL_CALL);
+
+/// The latencies of a run's successful requests, in nanoseconds, in tape order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Samples {
+    /// First output event, from the send.
+    pub ttft_ns: Vec<f64>,
+    /// First output event, from the scheduled time.
+    pub ttft_from_scheduled_ns: Vec<f64>,
+    /// Gaps between output events.
+    pub itl_ns: Vec<f64>,
+    /// Time per output token after the first.
+    pub tpot_ns: Vec<f64>,
+    /// End of the response, from the send.
+    pub e2el_ns: Vec<f64>,
+    /// End of the response, from the scheduled time.
+    pub e2el_from_scheduled_ns: Vec<f64>,
+}
+
+/// The figures of a run. Serialised, this is the JSON report: the field names, with their units, are its keys.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Metrics {
+    /// Always `native`.
+    pub dialect: &'static str,
+    /// How many requests there were, and how they ended.
+    pub requests: Requests,
+    /// The measured window, in seconds.
+    pub window_s: f64,
+    /// The concurrency limit.
+    pub concurrency_limit: Option<u32>,
+    /// The requests a second asked for.
+    pub request_rate_per_s: Option<f64>,
+    /// The most requests in flight at one moment, by an exact sweep over sends and ends.
+    pub peak_concurrency: u64,
+    /// What the latencies stand on.
+    pub tokens: Tokens,
+    /// Successful requests a second.
+    pub request_throughput_per_s: f64,
+    /// Output tokens a second.
+    pub output_throughput_tokens_per_s: f64,
+    /// Input and output tokens a second.
+    pub total_throughput_tokens_per_s: f64,
+    /// Time to first token.
+    pub ttft_ms: Distribution,
+    /// Time to first token from the scheduled time.
+    pub ttft_from_scheduled_ms: Distribution,
+    /// Inter-token latency.
+    pub itl_ms: Distribution,
+    /// Time per output token.
+    pub tpot_ms: Distribution,
+    /// End-to-end latency.
+    pub e2el_ms: Distribution,
+    /// End-to-end latency from the scheduled time.
+    pub e2el_from_scheduled_ms: Distribution,
+}
+
+/// How many requests there were, and how they ended; `total = succeeded + failed + cancelled + not_sent`.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Requests {
+    /// All of them.
+    pub total: u64,
+    /// Complete responses with at least one token.
+    pub succeeded: u64,
+    /// Failed by themselves.
+    pub failed: u64,
+    /// The failures by [`Outcome::kind`].
+    pub failed_by_kind: BTreeMap<&'static str, u64>,
+    /// Cut off by an interruption of the run.
+    pub cancelled: u64,
+    /// Never sent.
+    pub not_sent: u64,
+}
+
+/// Token and event counts of the successful requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Tokens {
+    /// Prompt tokens: the server's counts, else the tape's.
+    pub input: u64,
+    /// Output tokens: the server's counts, else the number of output events.
+    pub output: u64,
+    /// Requests whose output tokens are a count of events, because the server sent no count.
+    pub requests_without_usage: u64,
+    /// Output events.
+    pub output_events: u64,
+    /// Output events that share their socket read with another of the same response: their gap of 0 says nothing
+    /// about the server.
+    pub merged_read_events: u64,
+    /// `merged_read_events / output_events`.
+    pub merged_read_share: f64,
+    /// Events with empty text that neither open nor finish the answer: tokens that cannot be shown yet, or never.
+    pub silent_events: u64,
+}
+
+/// The statistics of one latency, in milliseconds; all 0 where `count` is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Distribution {
+    /// Number of values.
+    pub count: usize,
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation of the population.
+    pub std: f64,
+    /// Median.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// 99.9th percentile.
+    pub p99_9: f64,
+    /// Largest value.
+    pub max: f64,
+}
+
+impl Distribution {
+    /// The statistics of values in nanoseconds.
+    #[must_use]
+    pub fn of(ns: &[f64]) -> Self {
+        let ms: Vec<f64> = ns.iter().map(|ns| ns / 1e6).collect();
+        let sorted = stats::sorted(&ms);
+        let percentile = |p| stats::percentile(&sorted, p);
+        Self {
+            count: ms.len(),
+            mean: stats::mean(&ms),
+            std: stats::std(&ms),
+            p50: stats::median(&sorted),
+            p90: percentile(90.0),
+            p95: percentile(95.0),
+            p99: percentile(99.0),
+            p99_9: percentile(99.9),
+            max: sorted.last().copied().unwrap_or(0.0),
+        }
+    }
+}
+
+/// The run's figures.
+#[must_use]
+pub fn calculate(measurement: &Measurement<'_>) -> Metrics {
+    let samples = samples(measurement);
+    let requests = count_requests(measurement.timelines);
+    let tokens = count_tokens(measurement.timelines);
+    let window_s = measurement.duration_s();
+    let rate = |count: u64| {
+        if window_s > 0.0 {
+            count as f64 / window_s
+        } else {
+            0.0
+        }
+    };
+    Metrics {
+        dialect: super::Dialect::Native.name(),
+        window_s,
+        concurrency_limit: measurement.concurrency,
+        request_rate_per_s: measurement.request_rate,
+        peak_concurrency: peak_concurrency(measurement.timelines),
+        request_throughput_per_s: rate(requests.succeeded),
+        output_throughput_tokens_per_s: rate(tokens.output),
+        total_throughput_tokens_per_s: rate(tokens.input + tokens.output),
+        requests,
+        tokens,
+        ttft_ms: Distribution::of(&samples.ttft_ns),
+        ttft_from_scheduled_ms: Distribution::of(&samples.ttft_from_scheduled_ns),
+        itl_ms: Distribution::of(&samples.itl_ns),
+        tpot_ms: Distribution::of(&samples.tpot_ns),
+        e2el_ms: Distribution::of(&samples.e2el_ns),
+        e2el_from_scheduled_ms: Distribution::of(&samples.e2el_from_scheduled_ns),
+    }
+}
+
+/// The latencies behind the figures.
+#[must_use]
+pub fn samples(measurement: &Measurement<'_>) -> Samples {
+    let mut samples = Samples::default();
+    for timeline in succeeded(measurement.timelines) {
+        let since_send = |at: Ns| at.saturating_sub(timeline.dispatched_ns) as f64;
+        let since_schedule = |at: Ns| at.saturating_sub(timeline.scheduled_ns) as f64;
+
+        let outputs: Vec<Ns> = output_events(timeline).map(|i| timeline.event_ns(i)).collect();
+        if let (Some(&first), Some(&last)) = (outputs.first(), outputs.last()) {
+            samples.ttft_ns.push(since_send(first));
+            samples.ttft_from_scheduled_ns.push(since_schedule(first));
+            samples.itl_ns.extend(
+                outputs
+                    .windows(2)
+                    .map(|pair| pair[1].saturating_sub(pair[0]) as f64),
+            );
+            let tokens = output_tokens(timeline).count;
+            if tokens > 1 {
+                samples
+                    .tpot_ns
+                    .push(last.saturating_sub(first) as f64 / (tokens - 1) as f64);
+            }
+        }
+        let end = response_end(timeline);
+        samples.e2el_ns.push(since_send(end));
+        samples.e2el_from_scheduled_ns.push(since_schedule(end));
+    }
+    samples
+}
+
+fn succeeded(timelines: &[Timeline]) -> impl Iterator<Item = &Timeline> {
+    timelines.iter().filter(|timeline| timeline.outcome.is_success())
+}
+
+/// The indices of the output events.
+fn output_events(timeline: &Timeline) -> impl Iterator<Item = usize> + '_ {
+    let facts = &timeline.events.facts;
+    (0..facts.len()).filter(|&i| facts[i].any(VISIBLE))
+}
+
+/// The `[DONE]` event, else the last event, else the end of the body.
+fn response_end(timeline: &Timeline) -> Ns {
+    let facts = &timeline.events.facts;
+    let done = facts.iter().rposition(|facts| facts.has(Facts::DONE));
+    let last = || facts.iter().rposition(|facts| !facts.has(Facts::COMMENT));
+    done.or_else(last)
+        .map_or(timeline.end_ns, |i| timeline.event_ns(i))
+}
+
+/// A request's output tokens.
+struct OutputTokens {
+    count: u64,
+    /// Whether the server said so.
+    from_server: bool,
+}
+
+fn output_tokens(timeline: &Timeline) -> OutputTokens {
+    let usage = timeline.usage.map(|usage| usage.completion_tokens);
+    match usage.or(timeline.events.tokens.last().copied()) {
+        Some(count) => OutputTokens {
+            count: u64::from(count),
+            from_server: true,
+        },
+        None => OutputTokens {
+            count: output_events(timeline).count() as u64,
+            from_server: false,
+        },
+    }
+}
+
+fn count_requests(timelines: &[Timeline]) -> Requests {
+    let mut requests = Requests {
+        total: timelines.len() as u64,
+        ..Requests::default()
+    };
+    for timeline in timelines {
+        match &timeline.outcome {
+            Outcome::Success => requests.succeeded += 1,
+            Outcome::Cancelled => requests.cancelled += 1,
+            Outcome::NotSent => requests.not_sent += 1,
+            failure => {
+                requests.failed += 1;
+                *requests.failed_by_kind.entry(failure.kind()).or_default() += 1;
+            }
+        }
+    }
+    requests
+}
+
+fn count_tokens(timelines: &[Timeline]) -> Tokens {
+    const OPENS_OR_ENDS: Facts = Facts::ROLE.with(Facts::FINISH);
+
+    let mut tokens = Tokens::default();
+    for timeline in succeeded(timelines) {
+        let prompt = timeline
+            .usage
+            .map(|usage| usage.prompt_tokens)
+            .or(timeline.input_tokens);
+        tokens.input += u64::from(prompt.unwrap_or(0));
+        let output = output_tokens(timeline);
+        tokens.output += output.count;
+        tokens.requests_without_usage += u64::from(!output.from_server);
+
+        let reads: Vec<u32> = output_events(timeline).map(|i| timeline.events.read[i]).collect();
+        tokens.output_events += reads.len() as u64;
+        let merged = reads
+            .chunk_by(|a, b| a == b)
+            .map(<[u32]>::len)
+            .filter(|&events| events > 1);
+        tokens.merged_read_events += merged.sum::<usize>() as u64;
+
+        let silent = |facts: &&Facts| {
+            facts.has(Facts::EMPTY_CONTENT) && !facts.any(VISIBLE) && !facts.any(OPENS_OR_ENDS)
+        };
+        tokens.silent_events += timeline.events.facts.iter().filter(silent).count() as u64;
+    }
+    if tokens.output_events > 0 {
+        tokens.merged_read_share = tokens.merged_read_events as f64 / tokens.output_events as f64;
+    }
+    tokens
+}
+
+/// The most requests between send and end at one moment. One that ends in the nanosecond in which another is sent
+/// was not with it.
+fn peak_concurrency(timelines: &[Timeline]) -> u64 {
+    let sent = || {
+        timelines
+            .iter()
+            .filter(|timeline| timeline.outcome != Outcome::NotSent)
+    };
+    let mut starts: Vec<Ns> = sent().map(|timeline| timeline.dispatched_ns).collect();
+    let mut ends: Vec<Ns> = sent()
+        .map(|timeline| timeline.end_ns.max(timeline.dispatched_ns))
+        .collect();
+    starts.sort_unstable();
+    ends.sort_unstable();
+    let (mut peak, mut ended) = (0, 0);
+    for (i, start) in starts.iter().enumerate() {
+        while ends.get(ended).is_some_and(|end| end <= start) && ended < i {
+            ended += 1;
+        }
+        peak = peak.max(i + 1 - ended);
+    }
+    peak as u64
+}
