@@ -1,1 +1,113 @@
-//! Placeholder.
+//! Seeded sources of requests.
+//!
+//! Each random choice comes from a ChaCha8 stream that belongs to (seed, purpose, index), so request i is the same
+//! whatever the number of threads and of other requests, and whatever was asked before it. A header holds every
+//! parameter, so that [`regenerate`] can make the same requests again.
+
+mod body;
+mod lengths;
+mod ordered;
+mod prompt;
+mod random;
+mod stream;
+
+use tokentape_tokenizer::{self as tokenizer, Tokenizer};
+
+pub use body::Api;
+pub use lengths::{LengthsError, Lengths, MAX_TOKENS};
+pub use random::{Params, Random};
+
+use crate::tape::format::{Header, Request};
+
+/// Takes each request in order. Its error ends the generation, and becomes [`Error::Sink`].
+pub type Sink<'a> = &'a mut dyn FnMut(Request) -> Result<(), String>;
+
+/// What came of a generation.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Made {
+    /// Number of requests.
+    pub requests: u64,
+    /// How many of their prompts have another number of tokens than was asked for. The requests hold the true number.
+    pub inexact: u64,
+}
+
+/// Why requests cannot be generated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A parameter that makes no sense, by itself or with the others.
+    #[error("{flag} {reason}")]
+    Parameter {
+        /// The parameter, as a flag.
+        flag: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The tokenizer cannot be had, or cannot do what is asked.
+    #[error(transparent)]
+    Tokenizer(#[from] tokenizer::Error),
+    /// A tokenizer without a single token that text can be made of.
+    #[error("tokenizer {name:?} has no token that stands for a text: no prompt can be made with it")]
+    NoText {
+        /// The tokenizer's name.
+        name: String,
+    },
+    /// A header that names a source which this version does not know.
+    #[error("the tape's source is {name:?}: this version makes \"random\" again, and no other")]
+    UnknownSource {
+        /// The source.
+        name: String,
+    },
+    /// A header whose parameters are not those of its source.
+    #[error("the tape's header does not say how to make it again: {reason}")]
+    Header {
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// A tokenizer with the right name and other contents.
+    #[error("the tape was made with tokenizer {name:?} of digest {expected}; the one at hand has {found}")]
+    OtherTokenizer {
+        /// The tokenizer's name.
+        name: String,
+        /// The header's digest.
+        expected: String,
+        /// The loaded tokenizer's digest.
+        found: String,
+    },
+    /// The sink took no more.
+    #[error("{0}")]
+    Sink(String),
+}
+
+/// Makes the requests of a tape again, from its header, and gives each to `sink` in order.
+///
+/// The tokenizer is loaded by the header's name for it. A local folder's name is no path: where that does not lead to
+/// it, load it and call [`regenerate_with`].
+pub fn regenerate(header: &Header, threads: usize, sink: Sink) -> Result<Made, Error> {
+    let id = header.tokenizer.as_ref().ok_or_else(|| Error::Header { reason: "no tokenizer".to_owned() })?;
+    regenerate_with(header, &Tokenizer::load(&id.name)?, threads, sink)
+}
+
+/// As [`regenerate`], with a tokenizer that is loaded already. It must have the digest that the header names.
+pub fn regenerate_with(
+    header: &Header,
+    tokenizer: &Tokenizer,
+    threads: usize,
+    sink: Sink,
+) -> Result<Made, Error> {
+    if header.source != random::SOURCE {
+        return Err(Error::UnknownSource { name: header.source.clone() });
+    }
+    let params = Params::from_header(header)?;
+    if let Some(id) = header.tokenizer.as_ref().filter(|id| id.digest != tokenizer.digest()) {
+        return Err(Error::OtherTokenizer {
+            name: id.name.clone(),
+            expected: id.digest.clone(),
+            found: tokenizer.digest().to_owned(),
+        });
+    }
+    Random::new(params, tokenizer)?.run(threads, sink)
+}
+
+#[cfg(test)]
+mod tests;

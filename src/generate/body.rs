@@ -1,0 +1,130 @@
+//! Request bodies: exact, compact JSON, its keys in the order in which the peers' clients write them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// The endpoint that requests are made for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Api {
+    /// `/v1/chat/completions`: the prompt is one user message.
+    #[default]
+    Chat,
+    /// `/v1/completions`: the prompt is sent as it is.
+    Completions,
+}
+
+impl Api {
+    /// The path of its requests.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Api::Chat => "/v1/chat/completions",
+            Api::Completions => "/v1/completions",
+        }
+    }
+}
+
+impl fmt::Display for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Api::Chat => "chat",
+            Api::Completions => "completions",
+        })
+    }
+}
+
+/// The keys that differ from request to request, or have a flag of their own: an extra body may not set them.
+pub(super) const RESERVED: [&str; 5] =
+    ["model", "messages", "prompt", "max_completion_tokens", "max_tokens"];
+
+/// The bytes of a body around its prompt and its number of output tokens.
+#[derive(Debug)]
+pub(super) struct Body {
+    head: String,
+    middle: &'static str,
+    tail: String,
+}
+
+/// The parts of a body that are the same in every request.
+#[derive(Debug)]
+pub(super) struct Fixed<'a> {
+    pub(super) api: Api,
+    pub(super) model: &'a str,
+    pub(super) temperature: Option<&'a serde_json::Number>,
+    pub(super) ignore_eos: bool,
+    /// Further keys; one that is there already is set anew in its place, as Python's `dict.update` does it.
+    pub(super) extra: &'a Map<String, Value>,
+}
+
+impl Body {
+    pub(super) fn new(fixed: &Fixed) -> Self {
+        let model = json!(fixed.model);
+        let (head, middle) = match fixed.api {
+            Api::Chat => (
+                format!(r#"{{"model":{model},"messages":[{{"role":"user","content":"#),
+                r#"}],"max_completion_tokens":"#,
+            ),
+            Api::Completions => (format!(r#"{{"model":{model},"prompt":"#), r#","max_tokens":"#),
+        };
+        let mut rest = Map::new();
+        if let Some(temperature) = fixed.temperature {
+            rest.insert("temperature".to_owned(), Value::Number(temperature.clone()));
+        }
+        rest.insert("stream".to_owned(), json!(true));
+        rest.insert("stream_options".to_owned(), json!({"include_usage": true}));
+        if fixed.ignore_eos {
+            rest.insert("ignore_eos".to_owned(), json!(true));
+        }
+        for (key, value) in fixed.extra {
+            rest.insert(key.clone(), value.clone());
+        }
+        let mut tail = String::new();
+        for (key, value) in &rest {
+            tail += &format!(",{}:{value}", json!(key));
+        }
+        tail.push('}');
+        Self { head, middle, tail }
+    }
+
+    /// The body of one request.
+    pub(super) fn of(&self, prompt: &str, output_tokens: u32) -> Vec<u8> {
+        let prompt = json!(prompt).to_string();
+        let output_tokens = output_tokens.to_string();
+        [&self.head, prompt.as_str(), self.middle, &output_tokens, &self.tail].concat().into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(api: Api, temperature: Option<&str>, ignore_eos: bool, extra: &Value) -> String {
+        let temperature = temperature.map(|number| serde_json::from_str(number).unwrap());
+        let extra = extra.as_object().unwrap();
+        let fixed = Fixed { api, model: "m\"1", temperature: temperature.as_ref(), ignore_eos, extra };
+        String::from_utf8(Body::new(&fixed).of("say \"é\"\n", 7)).unwrap()
+    }
+
+    #[test]
+    fn keys_have_the_peers_order() {
+        assert_eq!(
+            body(Api::Chat, None, false, &json!({})),
+            r#"{"model":"m\"1","messages":[{"role":"user","content":"say \"é\"\n"}],"max_completion_tokens":7,"stream":true,"stream_options":{"include_usage":true}}"#
+        );
+        assert_eq!(
+            body(Api::Completions, Some("0.70"), true, &json!({})),
+            r#"{"model":"m\"1","prompt":"say \"é\"\n","max_tokens":7,"temperature":0.7,"stream":true,"stream_options":{"include_usage":true},"ignore_eos":true}"#
+        );
+    }
+
+    #[test]
+    fn an_extra_body_overrides_in_place_and_adds_at_the_end() {
+        assert_eq!(
+            body(Api::Chat, Some("0"), false, &json!({"z": [1], "temperature": 1, "stream_options": null, "a": {}})),
+            r#"{"model":"m\"1","messages":[{"role":"user","content":"say \"é\"\n"}],"max_completion_tokens":7,"temperature":1,"stream":true,"stream_options":null,"z":[1],"a":{}}"#
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! Prompts of an exact number of tokens.
+//!
+//! A prompt is drawn from texts that are one token each ([`Tokenizer::words`]), and then encoded as a whole to see
+//! that it is as long as was asked for. Where it is not, its end is drawn again, a bounded number of times; a prompt
+//! that still has another length keeps it, and is reported as inexact with its true number of tokens.
+
+use std::borrow::Cow;
+
+use serde_json::json;
+use tokentape_tokenizer::Tokenizer;
+
+use super::Error;
+use super::stream::Stream;
+
+/// With fewer words than this, prompts would repeat themselves: other tokens are taken in.
+const ENOUGH_WORDS: usize = 256;
+/// How often a prompt's end is drawn again before its length is taken as it is.
+const REPAIRS: u32 = 32;
+
+/// Makes prompts with one tokenizer.
+#[derive(Debug)]
+pub(super) struct Prompts<'a> {
+    tokenizer: &'a Tokenizer,
+    units: Vec<Cow<'a, str>>,
+    /// The units that stay one token without their space, so that they can open a prompt.
+    openers: Vec<Cow<'a, str>>,
+    /// Tokens of the chat template around the prompt, where they are counted.
+    template_tokens: Option<usize>,
+}
+
+/// A prompt and its true number of tokens.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Prompt {
+    pub(super) text: String,
+    pub(super) tokens: usize,
+}
+
+impl<'a> Prompts<'a> {
+    /// With `count_template`, a prompt's tokens are those of the whole rendered chat.
+    pub(super) fn new(tokenizer: &'a Tokenizer, count_template: bool) -> Result<Self, Error> {
+        let words = tokenizer.words();
+        let openers =
+            words.iter().filter(|word| word.opens).map(|word| Cow::Borrowed(word.text.trim_start())).collect();
+        let units = if words.len() >= ENOUGH_WORDS {
+            words.iter().map(|word| Cow::Borrowed(word.text.as_str())).collect()
+        } else {
+            tokens_of_one_text(tokenizer)?
+        };
+        if units.is_empty() {
+            return Err(Error::NoText { name: tokenizer.name().to_owned() });
+        }
+        let mut prompts = Self { tokenizer, units, openers, template_tokens: None };
+        if count_template {
+            let probe = prompts.openers.first().unwrap_or(&prompts.units[0]);
+            let tokens = prompts.count_chat(probe)?.saturating_sub(1);
+            prompts.template_tokens = Some(tokens);
+        }
+        Ok(prompts)
+    }
+
+    /// The tokens that a prompt has besides its text: of the chat template where they are counted, else none.
+    pub(super) fn overhead(&self) -> usize {
+        self.template_tokens.unwrap_or(0)
+    }
+
+    /// A prompt of `tokens` tokens. Those at its beginning, as many as `prefix` says, are drawn from the prefix's own
+    /// stream, the others from `rest`.
+    pub(super) fn make(
+        &self,
+        tokens: usize,
+        prefix: Option<(Stream, usize)>,
+        mut rest: Stream,
+    ) -> Result<Prompt, Error> {
+        let wanted = tokens.saturating_sub(self.overhead()).max(1);
+        // Words of common vocabularies take about seven bytes.
+        let mut text = String::with_capacity(8 * wanted);
+        let mut drawn = 0;
+        if let Some((mut prefix, length)) = prefix {
+            (0..length).for_each(|_| self.draw(&mut text, &mut prefix));
+            drawn = length;
+        }
+        // Where each unit of the end begins.
+        let mut end = Vec::with_capacity(wanted.saturating_sub(drawn));
+        let lengthen = |text: &mut String, end: &mut Vec<usize>, rest: &mut Stream, units| {
+            for _ in 0..units {
+                end.push(text.len());
+                self.draw(text, rest);
+            }
+        };
+        lengthen(&mut text, &mut end, &mut rest, wanted.saturating_sub(drawn));
+
+        let mut count = self.count(&text)?;
+        for _ in 0..REPAIRS {
+            if count == tokens {
+                break;
+            }
+            lengthen(&mut text, &mut end, &mut rest, tokens.saturating_sub(count));
+            for _ in 0..count.saturating_sub(tokens) {
+                if end.len() > 1
+                    && let Some(start) = end.pop()
+                {
+                    text.truncate(start);
+                }
+            }
+            count = self.count(&text)?;
+        }
+        Ok(Prompt { text, tokens: count })
+    }
+
+    fn draw(&self, text: &mut String, stream: &mut Stream) {
+        let units = if text.is_empty() && !self.openers.is_empty() { &self.openers } else { &self.units };
+        #[expect(clippy::cast_possible_truncation, reason = "below the number of units")]
+        let pick = stream.below(units.len() as u64) as usize;
+        text.push_str(&units[pick]);
+    }
+
+    /// The prompt's true number of tokens, from its text alone.
+    fn count(&self, text: &str) -> Result<usize, Error> {
+        if self.template_tokens.is_some() { self.count_chat(text) } else { Ok(self.tokenizer.count(text)?) }
+    }
+
+    fn count_chat(&self, text: &str) -> Result<usize, Error> {
+        Ok(self.tokenizer.count_chat(&json!([{"role": "user", "content": text}]))?)
+    }
+}
+
+/// The texts of the tokens that stand for a whole text by themselves; next to each other they may still merge.
+fn tokens_of_one_text(tokenizer: &Tokenizer) -> Result<Vec<Cow<'_, str>>, Error> {
+    let mut texts = Vec::new();
+    for id in (0..).take(tokenizer.vocab_size()).filter(|&id| tokenizer.is_ordinary(id)) {
+        let text = tokenizer.decode(&[id])?;
+        if !text.contains(char::REPLACEMENT_CHARACTER) && tokenizer.encode(&text)? == [id] {
+            texts.push(Cow::Owned(text));
+        }
+    }
+    Ok(texts)
+}
