@@ -54,13 +54,19 @@ impl Reader {
         })
     }
 
+    /// The tape's file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What made the tape.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// What the tape should hold, by its own word: [`verify`](super::verify()) checks it.
+    /// What the tape should hold, by its own word: [`Reader::verify`] checks it.
     #[must_use]
     pub fn footer(&self) -> &Footer {
         &self.footer

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::digest::WorkloadDigest;
 use super::error::WriteError;
 use super::format::{Footer, Header, Request};
-use super::frame::{MAX_FRAME_BYTES, Packer};
+use super::frame::{MAX_FRAME_BYTES, MAX_HEADER_BYTES, Packer};
 use super::line;
 
 /// How a tape's bytes are laid out. It changes the file, never the workload digest.
@@ -59,6 +59,12 @@ impl<W: Write> Writer<W> {
             footer: Footer::default(),
         };
         line::write_header(&mut writer.lines, header).map_err(io::Error::from)?;
+        if writer.lines.len() > MAX_HEADER_BYTES as usize {
+            return Err(WriteError::HeaderTooLarge {
+                bytes: writer.lines.len(),
+                limit: MAX_HEADER_BYTES,
+            });
+        }
         writer.pack_first(writer.lines.len())?;
         Ok(writer)
     }
@@ -83,14 +89,11 @@ impl<W: Write> Writer<W> {
                 limit: MAX_FRAME_BYTES,
             });
         }
-        if start > 0 && self.lines.len() > self.layout.frame_bytes {
+        if start > 0 && self.lines.len() > self.layout.frame_bytes.min(MAX_FRAME_BYTES as usize) {
             self.close_frame(start)?;
         }
         self.digest.add(request);
-        self.footer.requests += 1;
-        self.footer.input_tokens += u64::from(request.input_tokens.unwrap_or(0));
-        self.footer.output_tokens += u64::from(request.output_tokens.unwrap_or(0));
-        self.footer.body_bytes += request.body.len() as u64;
+        self.footer.count(request);
         Ok(())
     }
 
@@ -162,6 +165,16 @@ mod tests {
             (footer.requests, footer.input_tokens, footer.body_bytes),
             (2, 6, 2)
         );
+    }
+
+    #[test]
+    fn a_header_that_no_reader_would_take_is_not_written() {
+        let header = Header {
+            source: "x".repeat(MAX_HEADER_BYTES as usize),
+            ..header()
+        };
+        let error = Writer::new(Vec::new(), &header).unwrap_err();
+        assert!(matches!(error, WriteError::HeaderTooLarge { .. }));
     }
 
     #[test]

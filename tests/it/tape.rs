@@ -1,6 +1,9 @@
 //! Tapes through the library and the binary: the committed ones here, bad ones in `bad`.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set itself up should stop there"
+)]
 
 mod bad;
 

@@ -4,7 +4,9 @@
 //! implementation of the format.
 
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::unix::fs::FileExt;
 
 use tempfile::TempDir;
 use tokentape::tape::{self, ErrorKind, MAX_FRAME_BYTES, Reader, Salvage};
@@ -106,7 +108,7 @@ pub(super) fn newer() -> Vec<u8> {
     )
 }
 
-/// A frame that claims 1000 bytes and unpacks to 64 MiB; its own header says so, or says nothing.
+/// A tape with a frame that claims 2 KB and unpacks to 64 MiB; the frame's own header says so, or says nothing.
 pub(super) fn bomb(says_so: bool) -> Vec<u8> {
     let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
     if says_so {
@@ -117,11 +119,16 @@ pub(super) fn bomb(says_so: bool) -> Vec<u8> {
     let bomb = encoder.finish().unwrap();
     // The seek table's claim must be one that a frame of this compressed size could have.
     let claimed = bomb.len();
+    one_frame(bomb, claimed)
+}
+
+/// A tape of a header, this frame, and a footer that knows of five requests in it.
+fn one_frame(frame: Vec<u8>, claimed: usize) -> Vec<u8> {
     let header = lines(&[HEADER.to_owned()]);
     let footer = lines(&[footer_line(5, &[0], EMPTY)]);
     assemble(&[
         (frame_of(&header), header.len()),
-        (bomb, claimed),
+        (frame, claimed),
         (frame_of(&footer), footer.len()),
     ])
 }
@@ -183,6 +190,7 @@ fn bad_tapes() -> Vec<(&'static str, Vec<u8>)> {
         bytes[at..at + 4].copy_from_slice(&(MAX_FRAME_BYTES + 1).to_le_bytes());
         bytes
     };
+    let line = lines(&[request_line(0)]);
     let big_header = format!("{}{}", " ".repeat(17 << 20), HEADER);
     vec![
         ("empty", vec![]),
@@ -206,6 +214,19 @@ fn bad_tapes() -> Vec<(&'static str, Vec<u8>)> {
         ("claim above the limit", huge_claim),
         ("bomb that says so", bomb(true)),
         ("bomb that says nothing", bomb(false)),
+        (
+            "without a checksum",
+            one_frame(zstd::bulk::compress(&line, 3).unwrap(), line.len()),
+        ),
+        (
+            "two frames in one entry",
+            one_frame([frame_of(&line), frame_of(&line)].concat(), 2 * line.len()),
+        ),
+        ("another size", one_frame(frame_of(&line), line.len() + 1)),
+        (
+            "no newline at a frame's end",
+            one_frame(frame_of(&line[..line.len() - 1]), line.len() - 1),
+        ),
         ("malformed line", with("{\"type\":\"request\",\"index\":3,")),
         ("unknown line", with(r#"{"type":"rumour"}"#)),
         ("second header", with(HEADER)),
@@ -282,6 +303,14 @@ fn every_bad_tape_has_one_clear_error() {
         tape T is not safe to read: frame 1 (requests 0..5) claims to unpack to 2070 bytes and unpacks to 67108864; do not use this copy
     bomb that says nothing: Bomb
         tape T is not safe to read: frame 1 (requests 0..5) claims to unpack to 2066 bytes and unpacks to more; do not use this copy
+    without a checksum: Frame
+        tape T is damaged in frame 1 (requests 0..5): it has no checksum; use another copy, or make it again
+    two frames in one entry: Frame
+        tape T is damaged in frame 1 (requests 0..5): it is 91 bytes long, by the seek table 182; use another copy, or make it again
+    another size: Frame
+        tape T is damaged in frame 1 (requests 0..5): it unpacks to 82 bytes, by the seek table 83; use another copy, or make it again
+    no newline at a frame's end: Record
+        tape T has a malformed record where request 0 is due, in frame 1: the frame ends within a line; make it again
     malformed line: Record
         tape T has a malformed record where request 3 is due, in frame 2: EOF while parsing a value at byte 28; make it again
     unknown line: Record
@@ -342,8 +371,12 @@ fn a_cut_tape_gives_what_precedes_the_cut() {
         .requests()
         .collect::<Result<_, _>>()
         .unwrap();
-    for length in 0..good.len() {
-        let path = save(&folder, &good[..length]);
+    // From the end on, so that the file is only ever shortened, never rewritten.
+    let path = save(&folder, &good);
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    let mut most = 0;
+    for length in (0..good.len()).rev() {
+        file.set_len(length as u64).unwrap();
         tape::verify(&path, &mut |_| {}).expect_err("a cut tape is not whole");
         let Ok(salvage) = Salvage::open(&path) else {
             continue;
@@ -359,7 +392,13 @@ fn a_cut_tape_gives_what_precedes_the_cut() {
         }
         let read: Vec<_> = read.into_iter().collect::<Result<_, _>>().unwrap();
         assert_eq!(read, all[..read.len()]);
+        most = most.max(read.len());
     }
+    assert_eq!(
+        most,
+        all.len(),
+        "without its seek table, a tape still has all its requests"
+    );
 }
 
 /// Whichever bit is flipped, the tape is refused, or the bit carried nothing.
@@ -368,12 +407,12 @@ fn no_flipped_bit_changes_a_tape_that_verifies() {
     let folder = TempDir::new().unwrap();
     let (header, requests) = small();
     let golden = written(&header, &requests);
+    let path = save(&folder, &golden);
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
     let mut harmless = 0;
-    for at in 0..golden.len() {
+    for (at, byte) in golden.iter().enumerate() {
         for bit in 0..8 {
-            let mut bytes = golden.clone();
-            bytes[at] ^= 1 << bit;
-            let path = save(&folder, &bytes);
+            file.write_all_at(&[byte ^ 1 << bit], at as u64).unwrap();
             if tape::verify(&path, &mut |_| {}).is_ok() {
                 let reader = Reader::open(&path).unwrap();
                 assert_eq!(reader.header(), &header, "byte {at} bit {bit}");
@@ -382,6 +421,7 @@ fn no_flipped_bit_changes_a_tape_that_verifies() {
                 harmless += 1;
             }
         }
+        file.write_all_at(&[*byte], at as u64).unwrap();
     }
     // Zstandard pads its bit streams, and leaves bits of its headers unused.
     assert!(harmless * 100 < golden.len() * 8, "{harmless} flips went unseen");
