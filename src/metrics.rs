@@ -84,9 +84,21 @@ impl FromStr for Dialect {
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         let known = Dialect::ALL.into_iter().find(|dialect| dialect.name() == name);
-        known.ok_or_else(|| UnknownDialect {
-            name: name.to_owned(),
-        })
+        known.ok_or_else(|| UnknownDialect { name: name.to_owned() })
+    }
+}
+
+/// Counts a text's tokens: what the peers' tokenizer does where the server sent no usage.
+pub type CountTokens<'a> = &'a dyn Fn(&str) -> u32;
+
+/// A request's output tokens where a peer saw no usage: a count of the text. Where the timeline has none, the
+/// server's count after all, and last the number of events with text.
+fn count_output(timeline: &Timeline, count: Option<CountTokens<'_>>) -> u32 {
+    let events = || timeline.events.facts.iter().filter(|facts| facts.has(Facts::CONTENT)).count();
+    match (count.zip(timeline.text.as_deref()), timeline.usage) {
+        (Some((count, text)), _) => count(text),
+        (None, Some(usage)) => usage.completion_tokens,
+        (None, None) => u32::try_from(events()).unwrap_or(u32::MAX),
     }
 }
 
@@ -97,11 +109,7 @@ fn seconds(ns: Ns) -> f64 {
 
 /// Whether the responses were text completions rather than chat. The peers are told by a flag; a timeline shows it.
 pub(crate) fn is_completion(timeline: &Timeline) -> bool {
-    timeline
-        .events
-        .facts
-        .iter()
-        .any(|facts| facts.has(Facts::COMPLETION))
+    timeline.events.facts.iter().any(|facts| facts.has(Facts::COMPLETION))
 }
 
 #[cfg(test)]

@@ -82,10 +82,7 @@ impl Workload {
     #[must_use]
     pub fn of(tape: &Path, header: &Header) -> Self {
         Self {
-            tape: tape
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default(),
+            tape: tape.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
             source: header.source.clone(),
             seed: header.seed,
             tokenizer: header.tokenizer.clone(),
@@ -139,10 +136,7 @@ impl Counts {
     /// Counts timelines by their outcomes. `requests` is what was to be measured, counted elsewhere.
     #[must_use]
     pub fn of(requests: u64, timelines: &[Timeline]) -> Self {
-        let mut counts = Self {
-            requests,
-            ..Self::default()
-        };
+        let mut counts = Self { requests, ..Self::default() };
         for timeline in timelines {
             match timeline.outcome.kind() {
                 "success" => counts.succeeded += 1,
@@ -163,8 +157,7 @@ impl Counts {
     /// Requests whose end is not on record; any at all is a fault of the program.
     #[must_use]
     pub fn unaccounted(&self) -> u64 {
-        self.requests
-            .abs_diff(self.succeeded + self.all_failed() + self.cancelled + self.not_sent)
+        self.requests.abs_diff(self.succeeded + self.all_failed() + self.cancelled + self.not_sent)
     }
 }
 
@@ -185,9 +178,7 @@ impl Machine {
     pub fn this() -> Self {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {
-            system: format!("{} {}", std::env::consts::OS, kernel.trim())
-                .trim()
-                .to_owned(),
+            system: format!("{} {}", std::env::consts::OS, kernel.trim()).trim().to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
             cpus: std::thread::available_parallelism()
                 .map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
@@ -245,9 +236,7 @@ pub struct RunWriter {
 
 impl std::fmt::Debug for RunWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RunWriter")
-            .field("folder", &self.folder)
-            .finish_non_exhaustive()
+        f.debug_struct("RunWriter").field("folder", &self.folder).finish_non_exhaustive()
     }
 }
 
@@ -265,10 +254,7 @@ impl RunWriter {
         let path = folder.join(TIMELINES);
         let file = BufWriter::new(File::create(&path).map_err(at(&path))?);
         let timelines = zstd::Encoder::new(file, 3).map_err(at(&path))?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            timelines,
-        })
+        Ok(Self { folder: folder.to_owned(), timelines })
     }
 
     /// Adds one timeline.
@@ -288,9 +274,7 @@ impl RunWriter {
         let path = self.folder.join(SUMMARY);
         fs::write(&path, summary).map_err(at(&path))?;
         let path = self.folder.join(INFO);
-        let json = serde_json::to_string_pretty(info)
-            .map_err(io::Error::from)
-            .map_err(at(&path))?;
+        let json = serde_json::to_string_pretty(info).map_err(io::Error::from).map_err(at(&path))?;
         // Written whole or not at all.
         let part = self.folder.join("run.json.part");
         fs::write(&part, json + "\n").map_err(at(&part))?;
@@ -344,19 +328,13 @@ fn read_timelines(path: &Path) -> Result<Vec<Timeline>, Error> {
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        let wrong = |reason: String| Error::Line {
-            path: path.to_owned(),
-            line: number,
-            reason,
-        };
+        let wrong = |reason: String| Error::Line { path: path.to_owned(), line: number, reason };
         let read = (&mut lines).take(LINE_LIMIT).read_until(b'\n', &mut line);
         if read.map_err(|error| wrong(format!("{error}; the file is damaged or cut short")))? == 0 {
             break;
         }
         if line.last() != Some(&b'\n') {
-            return Err(wrong(
-                "the line has no end; the file is damaged or cut short".to_owned(),
-            ));
+            return Err(wrong("the line has no end; the file is damaged or cut short".to_owned()));
         }
         let timeline: Timeline = serde_json::from_slice(&line).map_err(|error| wrong(error.to_string()))?;
         check(&timeline).map_err(|reason| wrong(reason.to_owned()))?;
@@ -388,15 +366,8 @@ mod tests {
     fn timeline(index: u64) -> Timeline {
         Timeline {
             index,
-            reads: Reads {
-                at_ns: vec![5, 6],
-                bytes: vec![1, 2],
-            },
-            events: Events {
-                read: vec![1],
-                facts: vec![Facts::DONE],
-                tokens: vec![],
-            },
+            reads: Reads { at_ns: vec![5, 6], bytes: vec![1, 2] },
+            events: Events { read: vec![1], facts: vec![Facts::DONE], tokens: vec![] },
             outcome: Outcome::Timeout { limit_ms: 3 },
             ..Timeline::default()
         }
@@ -419,17 +390,8 @@ mod tests {
                 wire_digest: "b".to_owned(),
                 model: None,
             },
-            target: TargetInfo {
-                url: "http://h".to_owned(),
-                headers: vec![],
-            },
-            traffic: Traffic {
-                concurrency: 1,
-                workers: 1,
-                timeout_ms: 1,
-                warmup: 0,
-                warmup_failures: 0,
-            },
+            target: TargetInfo { url: "http://h".to_owned(), headers: vec![] },
+            traffic: Traffic { concurrency: 1, workers: 1, timeout_ms: 1, warmup: 0, warmup_failures: 0 },
             verdict: Verdict::of(&counts),
             counts,
             machine: Machine::this(),
@@ -466,10 +428,7 @@ mod tests {
         writer.timeline(&bad).unwrap();
         writer.finish(&info(&[]), "{}").unwrap();
         let error = Run::load(folder.path()).unwrap_err().to_string();
-        assert!(
-            error.contains("line 2") && error.contains("read that is not there"),
-            "{error}"
-        );
+        assert!(error.contains("line 2") && error.contains("read that is not there"), "{error}");
         let path = folder.path().join(TIMELINES);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use tokentape_mock::truth::{EventKind, Record};
 
-use crate::metrics::stats;
+use crate::metrics::stats::{self, Numpy};
 use crate::timeline::Timeline;
 
 /// What a truth log says of one request, in ns of the monotonic clock.
@@ -27,8 +27,8 @@ impl Truth {
     /// What a truth log's record says.
     #[must_use]
     pub fn of(record: &Record) -> Self {
-        let events = record.events.iter().zip(&record.written_ns);
-        let tokens = events.filter(|(kind, _)| **kind == EventKind::Token);
+        let events = record.event_kinds().zip(&record.written_ns);
+        let tokens = events.filter(|(kind, _)| *kind == EventKind::Token);
         Self {
             arrival_ns: record.arrival_ns,
             tokens_ns: tokens.map(|(_, at)| *at).collect(),
@@ -70,13 +70,13 @@ impl Comparison {
     /// Mean measured value, in ns.
     #[must_use]
     pub fn measured_mean(&self) -> f64 {
-        stats::mean(&self.measured_ns)
+        Numpy::FROM_2_3.mean(&self.measured_ns)
     }
 
     /// Mean true value, in ns.
     #[must_use]
     pub fn true_mean(&self) -> f64 {
-        stats::mean(&self.true_ns)
+        Numpy::FROM_2_3.mean(&self.true_ns)
     }
 
     /// Each value's error, measured less true, in ns.
@@ -129,8 +129,8 @@ impl Check {
              metric         mean (ms)   mean (ms)            (us)        p50       p99       max\n",
         );
         for (name, comparison) in [("TTFT", &self.ttft), ("ITL", &self.itl), ("E2EL", &self.e2el)] {
-            let errors = comparison.errors();
-            let at = |p: f64| stats::percentile(&errors, p) / 1e3;
+            let sorted = stats::sorted(&comparison.errors());
+            let at = |p: f64| stats::percentile(&sorted, p) / 1e3;
             // Writing to a string cannot fail.
             let _ = writeln!(
                 table,

@@ -1,1 +1,37 @@
-//! Placeholder.
+//! A mock OpenAI-compatible server that answers as vLLM 0.11.0 does, at a pace it was told, and keeps a record of what
+//! it really did: the [truth log](truth).
+//!
+//! A client that measures this server can be held against that record. For that to mean anything the server must be
+//! more exact than what it tests: each token has an absolute deadline, kept to microseconds by
+//! [`tokentape_pacer`]; every byte is made before its deadline; every event is a write of its own, whose return is
+//! stamped in the transport.
+//!
+//! ```text
+//! server ── workers, each one thread ── transport (stamps reads and writes)
+//!                                        │
+//!              api (routes) ── request (what is asked) ── timing (when each token is due)
+//!                                        │
+//!                        stream (one event a write) ◄── wire (vLLM's bytes)
+//!                                        │
+//!                                      truth (the log)
+//! ```
+//!
+//! It plays back no model: an answer is as many words as were asked for, drawn with a seed, each exactly one token of
+//! the tokenizer in use, and it always ends by its length (`ignore_eos` changes nothing).
+
+mod api;
+mod args;
+mod config;
+mod duration;
+mod request;
+mod server;
+mod stream;
+mod timing;
+mod transport;
+pub mod truth;
+mod wire;
+
+pub use args::{Args, run};
+pub use config::Config;
+pub use server::{Error, serve};
+pub use timing::Timing;

@@ -9,10 +9,7 @@ use nix::time::{ClockId, clock_gettime};
 ///
 /// On a system without `CLOCK_MONOTONIC`.
 #[must_use]
-#[expect(
-    clippy::expect_used,
-    reason = "POSIX requires CLOCK_MONOTONIC of every system that this builds on"
-)]
+#[expect(clippy::expect_used, reason = "POSIX requires CLOCK_MONOTONIC of every system that this builds on")]
 pub fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC is readable");
     now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned()

@@ -27,18 +27,11 @@ pub(crate) struct Deadlines<T> {
 
 impl<T> Deadlines<T> {
     pub(crate) const fn new() -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            next_seq: 0,
-            not_before_ns: 0,
-        }
+        Self { entries: BTreeMap::new(), next_seq: 0, not_before_ns: 0 }
     }
 
     pub(crate) fn insert(&mut self, deadline_ns: u64, value: T) -> Key {
-        let key = Key {
-            deadline_ns,
-            seq: self.next_seq,
-        };
+        let key = Key { deadline_ns, seq: self.next_seq };
         self.next_seq += 1;
         self.entries.insert(key, value);
         key

@@ -27,10 +27,7 @@ mod deadlines;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(any(test, not(target_os = "linux")))]
-#[cfg_attr(
-    target_os = "linux",
-    expect(unreachable_pub, reason = "public elsewhere; here only tested")
-)]
+#[cfg_attr(target_os = "linux", expect(unreachable_pub, reason = "public elsewhere; here only tested"))]
 mod portable;
 
 pub use clock::monotonic_ns;

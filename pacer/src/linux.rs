@@ -73,11 +73,7 @@ impl Pacer {
     /// Waits until `deadline_ns` on the clock of [`monotonic_ns`], give or take [`LEAD_NS`] on the early side. A
     /// deadline that has passed is ready at once. Dropping the future withdraws it.
     pub fn sleep_until(&self, deadline_ns: u64) -> Sleep {
-        Sleep {
-            shared: Rc::clone(&self.shared),
-            deadline_ns,
-            queued: None,
-        }
+        Sleep { shared: Rc::clone(&self.shared), deadline_ns, queued: None }
     }
 }
 
@@ -117,11 +113,7 @@ impl Shared {
         if alarm_ns < self.armed_ns.get() {
             let at = Expiration::OneShot(TimeSpec::from_duration(Duration::from_nanos(alarm_ns)));
             let absolute = TimerSetTimeFlags::TFD_TIMER_ABSTIME;
-            self.timer
-                .get_ref()
-                .0
-                .set(at, absolute)
-                .expect("a valid time on an open timerfd");
+            self.timer.get_ref().0.set(at, absolute).expect("a valid time on an open timerfd");
             self.armed_ns.set(alarm_ns);
         }
     }
@@ -143,20 +135,12 @@ impl Future for Sleep {
         if let Some(key) = this.queued {
             let waker = cx.waker().clone();
             let previous = this.shared.sleepers.borrow_mut().replace(key, waker);
-            return if previous.is_some() {
-                Poll::Pending
-            } else {
-                Poll::Ready(())
-            };
+            return if previous.is_some() { Poll::Pending } else { Poll::Ready(()) };
         }
         if this.deadline_ns <= monotonic_ns().saturating_add(LEAD_NS) {
             return Poll::Ready(());
         }
-        let key = this
-            .shared
-            .sleepers
-            .borrow_mut()
-            .insert(this.deadline_ns, cx.waker().clone());
+        let key = this.shared.sleepers.borrow_mut().insert(this.deadline_ns, cx.waker().clone());
         this.queued = Some(key);
         this.shared.arm();
         Poll::Pending
@@ -175,9 +159,7 @@ impl Drop for Sleep {
 
 impl fmt::Debug for Sleep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sleep")
-            .field("deadline_ns", &self.deadline_ns)
-            .finish_non_exhaustive()
+        f.debug_struct("Sleep").field("deadline_ns", &self.deadline_ns).finish_non_exhaustive()
     }
 }
 
@@ -188,10 +170,7 @@ mod tests {
     use super::*;
 
     fn run<T>(test: impl AsyncFnOnce(Pacer) -> T) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async { test(Pacer::start().unwrap()).await })
     }
 
@@ -248,11 +227,7 @@ mod tests {
         run(async |pacer| {
             let waker = Waker::from(std::sync::Arc::new(Ignore));
             let mut sleep = pacer.sleep_until(monotonic_ns() + 1_000_000_000);
-            assert!(
-                Pin::new(&mut sleep)
-                    .poll(&mut Context::from_waker(&waker))
-                    .is_pending()
-            );
+            assert!(Pin::new(&mut sleep).poll(&mut Context::from_waker(&waker)).is_pending());
             drop(sleep);
             assert_eq!(pacer.shared.sleepers.borrow().alarm_ns(), None);
             // The timer is still set for the one that left; the next sleeper is served all the same.

@@ -24,9 +24,7 @@ impl Pacer {
     /// Takes the runtime's timer.
     #[expect(clippy::unnecessary_wraps, reason = "the same signature as on Linux")]
     pub fn start() -> io::Result<Self> {
-        Ok(Self {
-            origin: (Instant::now(), monotonic_ns()),
-        })
+        Ok(Self { origin: (Instant::now(), monotonic_ns()) })
     }
 
     /// Waits until `deadline_ns` on the clock of [`monotonic_ns`]. A deadline that has passed is ready at once.
@@ -61,10 +59,7 @@ mod tests {
 
     #[test]
     fn never_wakes_early() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let deadline_ns = monotonic_ns() + 2 * RESOLUTION_NS;
             Pacer::start().unwrap().sleep_until(deadline_ns).await;

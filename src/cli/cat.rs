@@ -61,16 +61,11 @@ impl FromStr for Indices {
         let (start, end) = text.split_once("..").ok_or("expected A..B, such as 100..110")?;
         let number = |text: &str, default| match text {
             "" => Ok(default),
-            digits => digits
-                .parse()
-                .map_err(|error| format!("{digits:?} is not a request's index: {error}")),
+            digits => digits.parse().map_err(|error| format!("{digits:?} is not a request's index: {error}")),
         };
         let range = number(start, 0)?..number(end, u64::MAX)?;
         if range.start > range.end {
-            return Err(format!(
-                "it ends before it begins; did you mean {}..{}?",
-                range.end, range.start
-            ));
+            return Err(format!("it ends before it begins; did you mean {}..{}?", range.end, range.start));
         }
         Ok(Self(range))
     }

@@ -5,16 +5,21 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
+use tokentape_tokenizer::Tokenizer;
+
+use super::generate::write_tape;
 use super::replay::{Job, judge};
 use super::{Failure, Outcome, output};
-use crate::generate::random::{self, Random};
+use crate::generate::{Params, Random};
 use crate::metrics::{Dialect, Measurement, evalscope};
 use crate::replay::Target;
 use crate::replay::engine::Options;
 use crate::replay::plan::PlanOptions;
 use crate::report;
+use crate::tape::Footer;
 use crate::truth::{self, Truth};
 
 /// Generate a tape, start the mock server, replay, report as the peers do, and check against the truth log.
@@ -48,8 +53,9 @@ Examples:
 
 pub(super) fn exec(args: Args) -> Outcome {
     let folder = &args.output;
-    fs::create_dir_all(folder)
-        .map_err(|error| Failure::run(format_args!("cannot create the folder {}: {error}", folder.display())))?;
+    fs::create_dir_all(folder).map_err(|error| {
+        Failure::run(format_args!("cannot create the folder {}: {error}", folder.display()))
+    })?;
     let (tape, truth_log, run) =
         (folder.join("demo.tape.zst"), folder.join("truth.jsonl"), folder.join("run"));
 
@@ -92,13 +98,14 @@ pub(super) fn exec(args: Args) -> Outcome {
     let as_vllm = report::render(&measurement, Dialect::Vllm0_11_0, &options);
     let summary = evalscope::summarize(&evalscope::rows(&measurement, None));
     let as_evalscope = report::evalscope::summary_table(&summary, measurement.concurrency);
-    output::print("The same timelines, as vllm bench serve 0.11.0 and as evalscope perf 1.1.1 report them:\n\n")?;
+    output::print(
+        "The same timelines, as vllm bench serve 0.11.0 and as evalscope perf 1.1.1 report them:\n\n",
+    )?;
     output::print(&side_by_side(&as_vllm, &as_evalscope))?;
 
-    let records = tokentape_mock::truth::read(&truth_log)
-        .map_err(|error| Failure::input(format_args!("{}: {error}", truth_log.display())))?;
+    let (_, records) = tokentape_mock::truth::read(&truth_log).map_err(Failure::input)?;
     let truths: HashMap<String, Truth> =
-        records.records.iter().map(|record| (record.id.clone(), Truth::of(record))).collect();
+        records.iter().map(|record| (record.id.clone(), Truth::of(record))).collect();
     let check = truth::check(&report.timelines, &truths);
     output::print("\nAgainst the truth log, by tokentape's own definitions:\n\n")?;
     output::print(&check.table())?;
@@ -112,15 +119,19 @@ pub(super) fn exec(args: Args) -> Outcome {
     judge(&info, &report)?;
     if check.unmatched > 0 {
         let count = check.unmatched;
-        return Err(Failure::run(format_args!("{count} successful requests are not in the mock's truth log")));
+        return Err(Failure::run(format_args!(
+            "{count} successful requests are not in the mock's truth log"
+        )));
     }
     Ok(())
 }
 
 /// Makes the demo's tape: the generator's defaults, which are the original comparison's lengths.
-fn generate(path: &Path, requests: u64) -> Result<crate::tape::Footer, Failure> {
-    let parameters = Random { requests, ..Random::default() };
-    todo_generate(path, &parameters)
+fn generate(path: &Path, requests: u64) -> Result<Footer, Failure> {
+    let tokenizer = Tokenizer::embedded().map_err(Failure::input)?;
+    let source = Random::new(Params { requests, ..Params::default() }, &tokenizer)?;
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    Ok(write_tape(path, &source, threads)?.0)
 }
 
 /// The mock server, as a child process that ends with this value.
@@ -133,7 +144,18 @@ impl Mock {
     fn start(truth_log: &Path, ttft: &str, itl: &str) -> Result<Self, Failure> {
         let program = std::env::current_exe()?;
         let mut process = Command::new(program)
-            .args(["mock", "--port", "0", "--ttft", ttft, "--itl", itl, "--model", "tokentape", "--truth-log"])
+            .args([
+                "mock",
+                "--port",
+                "0",
+                "--ttft",
+                ttft,
+                "--itl",
+                itl,
+                "--model",
+                "tokentape",
+                "--truth-log",
+            ])
             .arg(truth_log)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -156,7 +178,11 @@ impl Mock {
     fn stop(mut self) -> Outcome {
         terminate(&mut self.process)?;
         let status = self.process.wait()?;
-        if status.success() { Ok(()) } else { Err(Failure::run(format_args!("the mock server ended with {status}"))) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Failure::run(format_args!("the mock server ended with {status}")))
+        }
     }
 }
 

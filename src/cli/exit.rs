@@ -29,26 +29,17 @@ pub struct Failure {
 impl Failure {
     /// The run failed, or is INVALID.
     pub fn run(message: impl Display) -> Self {
-        Self {
-            status: Status::Failed,
-            message: message.to_string(),
-        }
+        Self { status: Status::Failed, message: message.to_string() }
     }
 
     /// An argument is wrong or missing.
     pub fn usage(message: impl Display) -> Self {
-        Self {
-            status: Status::Usage,
-            message: message.to_string(),
-        }
+        Self { status: Status::Usage, message: message.to_string() }
     }
 
     /// A tape, a run or a tokenizer could not be read.
     pub fn input(message: impl Display) -> Self {
-        Self {
-            status: Status::Input,
-            message: message.to_string(),
-        }
+        Self { status: Status::Input, message: message.to_string() }
     }
 }
 
@@ -56,10 +47,7 @@ impl Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self {
-                status: Status::Failed,
-                message: String::new(),
-            };
+            return Self { status: Status::Failed, message: String::new() };
         }
         Self::run(error)
     }

@@ -31,10 +31,6 @@ Examples:
   tokentape inspect load.tape.zst
   tokentape inspect load.tape.zst --json | jq .workload_digest";
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "every subcommand takes its arguments so"
-)]
 pub(super) fn exec(args: Args) -> Outcome {
     let reader = Reader::open(&args.tape)?;
     let total = reader.footer().requests;
@@ -42,10 +38,7 @@ pub(super) fn exec(args: Args) -> Outcome {
     let mut meter = Meter::new("reading");
     reader.verify(&mut |request| {
         contents.add(request);
-        meter.show(Progress {
-            done: request.index + 1,
-            total,
-        });
+        meter.show(Progress { done: request.index + 1, total });
     })?;
     meter.clear();
     let inspection = Inspection::of(&args, &reader, &contents);
@@ -97,10 +90,7 @@ impl<'a> Inspection<'a> {
             input_tokens: contents.input_tokens.figures(),
             output_tokens: contents.output_tokens.figures(),
             body_bytes: contents.body_bytes.figures(),
-            arrivals: contents.arrivals.span_ns().map(|span_ns| ArrivalFigures {
-                span_ns,
-                mean_rate_per_s,
-            }),
+            arrivals: contents.arrivals.span_ns().map(|span_ns| ArrivalFigures { span_ns, mean_rate_per_s }),
             paths: &contents.paths,
             models: &contents.models,
         }
@@ -121,11 +111,7 @@ impl fmt::Display for Inspection<'_> {
             field(f, "seed", seed)?;
         }
         if let Some(tokenizer) = &header.tokenizer {
-            field(
-                f,
-                "tokenizer",
-                format_args!("{} ({})", tokenizer.name, tokenizer.digest),
-            )?;
+            field(f, "tokenizer", format_args!("{} ({})", tokenizer.name, tokenizer.digest))?;
         }
         field(f, "digest", self.workload_digest)?;
         field(f, "requests", grouped(self.requests))?;
@@ -136,19 +122,14 @@ impl fmt::Display for Inspection<'_> {
         field(
             f,
             "size",
-            format_args!(
-                "{compressed} bytes; {decompressed} uncompressed, in {} frames",
-                self.frames
-            ),
+            format_args!("{compressed} bytes; {decompressed} uncompressed, in {} frames", self.frames),
         )?;
         if let Some(arrivals) = &self.arrivals {
             let span = arrivals.span_ns as f64 / 1e9;
             match arrivals.mean_rate_per_s {
-                Some(rate) => field(
-                    f,
-                    "arrivals",
-                    format_args!("over {span:.3} s, {rate:.3} requests/s on average"),
-                )?,
+                Some(rate) => {
+                    field(f, "arrivals", format_args!("over {span:.3} s, {rate:.3} requests/s on average"))?
+                }
                 None => field(f, "arrivals", "all at one time")?,
             }
         } else {
@@ -164,28 +145,12 @@ impl fmt::Display for Inspection<'_> {
         if spreads.iter().any(|(_, figures)| figures.is_some()) {
             let [requests, total, min, mean, p50, p90, max] =
                 ["requests", "total", "min", "mean", "p50", "p90", "max"];
-            writeln!(
-                f,
-                "\n{:14}{requests:>12}{total:>16}{min:>9}{mean:>11}{p50:>9}{p90:>9}{max:>9}",
-                ""
-            )?;
+            writeln!(f, "\n{:14}{requests:>12}{total:>16}{min:>9}{mean:>11}{p50:>9}{p90:>9}{max:>9}", "")?;
         }
         for (name, figures) in spreads {
-            if let Some(Figures {
-                count,
-                total,
-                min,
-                mean,
-                p50,
-                p90,
-                max,
-            }) = figures
-            {
+            if let Some(Figures { count, total, min, mean, p50, p90, max }) = figures {
                 let (count, total) = (grouped(count), grouped(total));
-                writeln!(
-                    f,
-                    "{name:14}{count:>12}{total:>16}{min:>9}{mean:>11.1}{p50:>9}{p90:>9}{max:>9}"
-                )?;
+                writeln!(f, "{name:14}{count:>12}{total:>16}{min:>9}{mean:>11.1}{p50:>9}{p90:>9}{max:>9}")?;
             }
         }
         Ok(())

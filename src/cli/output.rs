@@ -11,10 +11,7 @@ use super::Failure;
 pub(super) fn create(path: &Path) -> Result<BufWriter<File>, Failure> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).map_err(|error| {
-            Failure::run(format_args!(
-                "cannot create the folder {}: {error}",
-                parent.display()
-            ))
+            Failure::run(format_args!("cannot create the folder {}: {error}", parent.display()))
         })?;
     }
     let file = File::create(path)

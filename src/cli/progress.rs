@@ -34,7 +34,8 @@ impl Progress {
             ProgressBar::hidden()
         } else {
             let template = "{elapsed} {wide_bar} {human_pos}/{human_len} {msg}";
-            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style =
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             let target = ProgressDrawTarget::stderr_with_hz(REDRAWS);
             let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style);
             bar.enable_steady_tick(Duration::from_millis(250));

@@ -158,7 +158,9 @@ impl Job<'_> {
         let plan = Plan::new(reader.requests(), total, &self.target, &self.plan)?;
         if plan.requests.len() as u64 == total && plan.workload_digest != digest {
             let path = self.tape.display();
-            return Err(Failure::input(format_args!("{path}: its requests do not match its digest; see tokentape verify")));
+            return Err(Failure::input(format_args!(
+                "{path}: its requests do not match its digest; see tokentape verify"
+            )));
         }
         if plan.warmup_overlaps && !self.quiet {
             eprintln!("note: the tape is too short to warm up with requests that are not measured too");
@@ -201,7 +203,8 @@ impl Job<'_> {
             counts,
             machine: Machine::this(),
         };
-        let summary = report::json(&measurement(&info, &report), Dialect::Native, &report::Options::default());
+        let summary =
+            report::json(&measurement(&info, &report), Dialect::Native, &report::Options::default());
         writer.finish(&info, &summary)?;
         Ok((info, report))
     }
@@ -218,7 +221,9 @@ impl From<replay::Error> for Failure {
         match error {
             replay::Error::Tape(_) | replay::Error::Model { .. } | replay::Error::Empty => Self::input(error),
             replay::Error::Url { .. } | replay::Error::Header { .. } => Self::usage(error),
-            replay::Error::Unreachable { .. } | replay::Error::Tls(_) | replay::Error::System(_) => Self::run(error),
+            replay::Error::Unreachable { .. } | replay::Error::Tls(_) | replay::Error::System(_) => {
+                Self::run(error)
+            }
         }
     }
 }

@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokentape_tokenizer::Tokenizer;
 
 use super::output::print;
 use super::{Failure, Outcome};
-use crate::tape::{self, Header, Progress, Reader, Request};
+use crate::generate;
+use crate::tape::{self, Progress, Reader, Request};
 
 /// What to check.
 #[derive(Debug, clap::Args)]
@@ -20,6 +23,9 @@ pub(super) struct Args {
     /// Also make the requests again from the header, and compare each one
     #[arg(long)]
     regenerate: bool,
+    /// The tokenizer to make them with, where the header's name for it does not lead to it: a folder or a file
+    #[arg(long, value_name = "DIR|FILE|NAME", requires = "regenerate")]
+    tokenizer: Option<String>,
 }
 
 const EXAMPLES: &str = "\
@@ -29,75 +35,62 @@ the workload digest.
 Examples:
   tokentape verify load.tape.zst
   tokentape verify load.tape.zst --regenerate
+  tokentape verify load.tape.zst --regenerate --tokenizer models/qwen3
 
 Exit codes:
   0  the tape is whole, and says the truth about itself
   1  --regenerate: its header makes other requests
   3  it cannot be read, or is damaged or altered; the error says where";
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "every subcommand takes its arguments so"
-)]
 pub(super) fn exec(args: Args) -> Outcome {
     let mut meter = Meter::new("verifying");
     let footer = tape::verify(&args.tape, &mut |progress| meter.show(progress))?;
     meter.clear();
     if args.regenerate {
-        compare_regenerated(&args.tape)?;
+        compare_regenerated(&args.tape, args.tokenizer.as_deref())?;
     }
-    let regenerated = if args.regenerate {
-        "; its header makes it again"
-    } else {
-        ""
-    };
-    print(&format!(
-        "ok: {} requests, digest {}{regenerated}\n",
-        footer.requests, footer.workload_digest
-    ))
+    let regenerated = if args.regenerate { "; its header makes it again" } else { "" };
+    print(&format!("ok: {} requests, digest {}{regenerated}\n", footer.requests, footer.workload_digest))
 }
 
 /// Makes a tape's requests again from its header, and holds each one against the tape's.
-fn compare_regenerated(path: &Path) -> Outcome {
+fn compare_regenerated(path: &Path, tokenizer: Option<&str>) -> Outcome {
     let reader = Reader::open(path)?;
     let total = reader.footer().requests;
     let differs = |how: fmt::Arguments<'_>| {
-        Failure::run(format_args!(
-            "tape {} is not what its header makes: {how}",
-            path.display()
-        ))
+        Failure::run(format_args!("tape {} is not what its header makes: {how}", path.display()))
     };
     let mut recorded = reader.requests();
     let mut meter = Meter::new("regenerating");
     let mut done = 0;
     let mut difference = None;
-    let made = regenerate(reader.header(), &mut |made| {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut sink = |made: Request| {
         difference = match recorded.next() {
             Some(Ok(recorded)) => first_difference(&recorded, &made)
                 .map(|field| differs(format_args!("request {done} has another {field}"))),
             Some(Err(error)) => Some(error.into()),
-            None => Some(differs(format_args!(
-                "it has {total} requests, the header makes more"
-            ))),
+            None => Some(differs(format_args!("it has {total} requests, the header makes more"))),
         };
         done += 1;
         meter.show(Progress { done, total });
         // This only stops the generator; the failure, with its exit code, stays here.
-        if difference.is_some() {
-            Err("the tape differs".to_owned())
-        } else {
-            Ok(())
+        if difference.is_some() { Err("the tape differs".to_owned()) } else { Ok(()) }
+    };
+    let made = match tokenizer {
+        Some(name) => {
+            let tokenizer = Tokenizer::load(name).map_err(Failure::input)?;
+            generate::regenerate_with(reader.header(), &tokenizer, threads, &mut sink)
         }
-    });
+        None => generate::regenerate(reader.header(), threads, &mut sink),
+    };
     meter.clear();
     if let Some(failure) = difference {
         return Err(failure);
     }
     made?;
     if done < total {
-        return Err(differs(format_args!(
-            "it has {total} requests, the header makes {done}"
-        )));
+        return Err(differs(format_args!("it has {total} requests, the header makes {done}")));
     }
     Ok(())
 }
@@ -114,14 +107,7 @@ fn first_difference(a: &Request, b: &Request) -> Option<&'static str> {
         ("count of output tokens", a.output_tokens == b.output_tokens),
         ("session", a.session == b.session),
     ];
-    fields
-        .into_iter()
-        .find_map(|(field, same)| (!same).then_some(field))
-}
-
-/// Makes the requests of a header again, and gives each to `sink` in order.
-fn regenerate(_header: &Header, _sink: &mut dyn FnMut(Request) -> Result<(), String>) -> Outcome {
-    Err(Failure::usage("--regenerate is not yet built"))
+    fields.into_iter().find_map(|(field, same)| (!same).then_some(field))
 }
 
 /// Progress through a tape on stderr, from the second second on, when a person is there to see it.
@@ -138,11 +124,7 @@ impl Meter {
     const STRIDE: u64 = 1024;
 
     pub(super) fn new(verb: &'static str) -> Self {
-        Self {
-            verb,
-            started: Instant::now(),
-            bar: None,
-        }
+        Self { verb, started: Instant::now(), bar: None }
     }
 
     pub(super) fn show(&mut self, progress: Progress) {
@@ -201,16 +183,9 @@ mod tests {
             session: None,
         };
         assert_eq!(first_difference(&request, &request), None);
-        let other = Request {
-            body: b"{ }".to_vec(),
-            output_tokens: Some(1),
-            ..request.clone()
-        };
+        let other = Request { body: b"{ }".to_vec(), output_tokens: Some(1), ..request.clone() };
         assert_eq!(first_difference(&request, &other), Some("body"));
-        let other = Request {
-            output_tokens: Some(1),
-            ..request.clone()
-        };
+        let other = Request { output_tokens: Some(1), ..request.clone() };
         assert_eq!(first_difference(&request, &other), Some("count of output tokens"));
     }
 }

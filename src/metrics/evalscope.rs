@@ -4,10 +4,9 @@
 //! [`summarize`] is its running metrics (`evalscope/perf/utils/benchmark_util.py`), [`percentiles`] its percentile
 //! table (`evalscope/perf/utils/db_util.py`). Seconds throughout.
 
-use super::{Measurement, messages::messages, seconds, stats};
+use super::messages::messages;
+use super::{CountTokens, Measurement, count_output, seconds, stats};
 use crate::timeline::{Facts, Outcome, Timeline};
-
-pub use super::vllm::CountTokens;
 
 /// One request as its database holds it. Seconds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,29 +38,21 @@ pub struct Row {
 /// sent are left out; those cut off by an interruption are failures.
 #[must_use]
 pub fn rows(measurement: &Measurement<'_>, count: Option<CountTokens<'_>>) -> Vec<Row> {
-    let mut sent: Vec<&Timeline> = measurement
-        .timelines
-        .iter()
-        .filter(|timeline| timeline.outcome != Outcome::NotSent)
-        .collect();
+    let mut sent: Vec<&Timeline> =
+        measurement.timelines.iter().filter(|timeline| timeline.outcome != Outcome::NotSent).collect();
     sent.sort_by_key(|timeline| timeline.end_ns);
     sent.into_iter().map(|timeline| row(timeline, count)).collect()
 }
 
 fn row(timeline: &Timeline, count: Option<CountTokens<'_>>) -> Row {
     let st = seconds(timeline.dispatched_ns);
-    let mut row = Row {
-        start_time: st,
-        ..Row::default()
-    };
-    let complete = matches!(
-        timeline.outcome,
-        Outcome::Success | Outcome::InBand { .. } | Outcome::NoTokens
-    );
+    let mut row = Row { start_time: st, ..Row::default() };
+    let complete = matches!(timeline.outcome, Outcome::Success | Outcome::InBand { .. } | Outcome::NoTokens);
     if !complete || timeline.status.is_some_and(|status| status != 200) {
         return row;
     }
     let (mut most_recent, mut first, mut gaps) = (st, 0.0, Vec::new());
+    let (mut usage_event, mut last_chunk) = (false, Facts::default());
     for (at, facts) in messages(timeline) {
         // A text completion has no `delta`, and the original trips over that as it does over what is not JSON.
         let readable = facts.has(Facts::JSON) && !facts.has(Facts::CHOICES.with(Facts::COMPLETION));
@@ -70,12 +61,15 @@ fn row(timeline: &Timeline, count: Option<CountTokens<'_>>) -> Row {
         }
         let timestamp = seconds(at);
         if facts.has(Facts::CHOICES) {
+            last_chunk = facts;
             // The original tells the first token by a TTFT that is still zero.
             if first == 0.0 {
                 first = timestamp - st;
             } else {
                 gaps.push(timestamp - most_recent);
             }
+        } else if facts.has(Facts::USAGE) {
+            usage_event = true;
         }
         most_recent = timestamp;
     }
@@ -84,31 +78,17 @@ fn row(timeline: &Timeline, count: Option<CountTokens<'_>>) -> Row {
     row.latency = most_recent - st;
     row.first_chunk_latency = first;
     row.inter_chunk = gaps;
-    (row.prompt_tokens, row.completion_tokens) = tokens(timeline, count);
+    // Usage comes from an event of its own, else from the last event with choices.
+    let usage = timeline.usage.filter(|_| usage_event || last_chunk.has(Facts::USAGE));
+    (row.prompt_tokens, row.completion_tokens) = match usage {
+        Some(usage) => (usage.prompt_tokens, usage.completion_tokens),
+        None => (timeline.input_tokens.unwrap_or(0), count_output(timeline, count)),
+    };
     if row.completion_tokens > 1 {
         row.time_per_output_token =
             (row.latency - row.first_chunk_latency) / f64::from(row.completion_tokens - 1);
     }
     row
-}
-
-fn tokens(timeline: &Timeline, count: Option<CountTokens<'_>>) -> (u32, u32) {
-    if let Some(usage) = timeline.usage {
-        return (usage.prompt_tokens, usage.completion_tokens);
-    }
-    let output = match (count, &timeline.text) {
-        (Some(count), Some(text)) => count(text),
-        _ => {
-            let with_text = timeline
-                .events
-                .facts
-                .iter()
-                .filter(|facts| facts.has(Facts::CONTENT))
-                .count();
-            u32::try_from(with_text).unwrap_or(u32::MAX)
-        }
-    };
-    (timeline.input_tokens.unwrap_or(0), output)
 }
 
 /// The figures of `benchmark_summary.json`, not yet rounded. `None` where the original still holds its initial -1.
@@ -227,11 +207,7 @@ impl Totals {
         summary.total_throughput =
             Some((self.prompt_tokens + self.completion_tokens) as f64 / summary.time_taken);
         summary.tpot = Some(self.per_output_token / n);
-        summary.itl = Some(if self.gaps > 0 {
-            self.inter_chunk / self.gaps as f64
-        } else {
-            0.0
-        });
+        summary.itl = Some(if self.gaps > 0 { self.inter_chunk / self.gaps as f64 } else { 0.0 });
         summary.request_throughput = Some(n / summary.time_taken);
     }
 }
@@ -275,22 +251,14 @@ pub fn percentiles(rows: &[Row]) -> Vec<Percentile> {
         values
     };
     let ttft = column(|row| row.first_chunk_latency);
-    let itl = stats::sorted(
-        &succeeded()
-            .flat_map(|row| row.inter_chunk.iter().copied())
-            .collect::<Vec<_>>(),
-    );
+    let itl = stats::sorted(&succeeded().flat_map(|row| row.inter_chunk.iter().copied()).collect::<Vec<_>>());
     let tpot = column(|row| row.time_per_output_token);
     let latency = column(|row| row.latency);
     let input_tokens = counts(|row| row.prompt_tokens);
     let output_tokens = counts(|row| row.completion_tokens);
     let output_rate = column(|row| over_latency(row, u64::from(row.completion_tokens)));
-    let total_rate = column(|row| {
-        over_latency(
-            row,
-            u64::from(row.prompt_tokens) + u64::from(row.completion_tokens),
-        )
-    });
+    let total_rate =
+        column(|row| over_latency(row, u64::from(row.prompt_tokens) + u64::from(row.completion_tokens)));
 
     let at = |values: &[f64], p| {
         let value = values.get(index(values.len(), p)).copied().unwrap_or(f64::NAN);
@@ -313,11 +281,7 @@ pub fn percentiles(rows: &[Row]) -> Vec<Percentile> {
 }
 
 fn over_latency(row: &Row, tokens: u64) -> f64 {
-    if row.latency > 0.0 {
-        tokens as f64 / row.latency
-    } else {
-        f64::NAN
-    }
+    if row.latency > 0.0 { tokens as f64 / row.latency } else { f64::NAN }
 }
 
 /// `int(n * p / 100)`.

@@ -13,20 +13,19 @@
 //! - **Throughput**: the successes' requests and tokens over the measured window.
 //!
 //! An event's time is the stamp of the socket read that completed it. Only successful requests have latencies.
-//! Statistics are numpy's: population standard deviation, percentiles interpolated linearly.
+//! Statistics are those of numpy 2.3 and later: population standard deviation, percentiles interpolated linearly.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Measurement, stats};
+use super::Measurement;
+use super::stats::{self, Numpy};
 use crate::timeline::{Facts, Ns, Outcome, Timeline};
 
 /// What can be seen of an output event.
-const VISIBLE: Facts = Facts::CONTENT
-    .with(Facts::REASONING)
-    .with(Facts::REASONING_CONTENT)
-    .with(Facts::TOOL_CALL);
+const VISIBLE: Facts =
+    Facts::CONTENT.with(Facts::REASONING).with(Facts::REASONING_CONTENT).with(Facts::TOOL_CALL);
 
 /// The latencies of a run's successful requests, in nanoseconds, in tape order.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -151,8 +150,8 @@ impl Distribution {
         let percentile = |p| stats::percentile(&sorted, p);
         Self {
             count: ms.len(),
-            mean: stats::mean(&ms),
-            std: stats::std(&ms),
+            mean: Numpy::FROM_2_3.mean(&ms),
+            std: Numpy::FROM_2_3.std(&ms),
             p50: stats::median(&sorted),
             p90: percentile(90.0),
             p95: percentile(95.0),
@@ -171,11 +170,7 @@ pub fn calculate(measurement: &Measurement<'_>) -> Metrics {
     let tokens = count_tokens(measurement.timelines);
     let window_s = measurement.duration_s();
     let rate = |count: u64| {
-        if window_s > 0.0 {
-            count as f64 / window_s
-        } else {
-            0.0
-        }
+        if window_s > 0.0 { count as f64 / window_s } else { 0.0 }
     };
     Metrics {
         dialect: super::Dialect::Native.name(),
@@ -209,16 +204,10 @@ pub fn samples(measurement: &Measurement<'_>) -> Samples {
         if let (Some(&first), Some(&last)) = (outputs.first(), outputs.last()) {
             samples.ttft_ns.push(since_send(first));
             samples.ttft_from_scheduled_ns.push(since_schedule(first));
-            samples.itl_ns.extend(
-                outputs
-                    .windows(2)
-                    .map(|pair| pair[1].saturating_sub(pair[0]) as f64),
-            );
+            samples.itl_ns.extend(outputs.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64));
             let tokens = output_tokens(timeline).count;
             if tokens > 1 {
-                samples
-                    .tpot_ns
-                    .push(last.saturating_sub(first) as f64 / (tokens - 1) as f64);
+                samples.tpot_ns.push(last.saturating_sub(first) as f64 / (tokens - 1) as f64);
             }
         }
         let end = response_end(timeline);
@@ -243,8 +232,7 @@ fn response_end(timeline: &Timeline) -> Ns {
     let facts = &timeline.events.facts;
     let done = facts.iter().rposition(|facts| facts.has(Facts::DONE));
     let last = || facts.iter().rposition(|facts| !facts.has(Facts::COMMENT));
-    done.or_else(last)
-        .map_or(timeline.end_ns, |i| timeline.event_ns(i))
+    done.or_else(last).map_or(timeline.end_ns, |i| timeline.event_ns(i))
 }
 
 /// A request's output tokens.
@@ -257,22 +245,13 @@ struct OutputTokens {
 fn output_tokens(timeline: &Timeline) -> OutputTokens {
     let usage = timeline.usage.map(|usage| usage.completion_tokens);
     match usage.or(timeline.events.tokens.last().copied()) {
-        Some(count) => OutputTokens {
-            count: u64::from(count),
-            from_server: true,
-        },
-        None => OutputTokens {
-            count: output_events(timeline).count() as u64,
-            from_server: false,
-        },
+        Some(count) => OutputTokens { count: u64::from(count), from_server: true },
+        None => OutputTokens { count: output_events(timeline).count() as u64, from_server: false },
     }
 }
 
 fn count_requests(timelines: &[Timeline]) -> Requests {
-    let mut requests = Requests {
-        total: timelines.len() as u64,
-        ..Requests::default()
-    };
+    let mut requests = Requests { total: timelines.len() as u64, ..Requests::default() };
     for timeline in timelines {
         match &timeline.outcome {
             Outcome::Success => requests.succeeded += 1,
@@ -292,10 +271,7 @@ fn count_tokens(timelines: &[Timeline]) -> Tokens {
 
     let mut tokens = Tokens::default();
     for timeline in succeeded(timelines) {
-        let prompt = timeline
-            .usage
-            .map(|usage| usage.prompt_tokens)
-            .or(timeline.input_tokens);
+        let prompt = timeline.usage.map(|usage| usage.prompt_tokens).or(timeline.input_tokens);
         tokens.input += u64::from(prompt.unwrap_or(0));
         let output = output_tokens(timeline);
         tokens.output += output.count;
@@ -303,10 +279,7 @@ fn count_tokens(timelines: &[Timeline]) -> Tokens {
 
         let reads: Vec<u32> = output_events(timeline).map(|i| timeline.events.read[i]).collect();
         tokens.output_events += reads.len() as u64;
-        let merged = reads
-            .chunk_by(|a, b| a == b)
-            .map(<[u32]>::len)
-            .filter(|&events| events > 1);
+        let merged = reads.chunk_by(|a, b| a == b).map(<[u32]>::len).filter(|&events| events > 1);
         tokens.merged_read_events += merged.sum::<usize>() as u64;
 
         let silent = |facts: &&Facts| {
@@ -323,15 +296,9 @@ fn count_tokens(timelines: &[Timeline]) -> Tokens {
 /// The most requests between send and end at one moment. One that ends in the nanosecond in which another is sent
 /// was not with it.
 fn peak_concurrency(timelines: &[Timeline]) -> u64 {
-    let sent = || {
-        timelines
-            .iter()
-            .filter(|timeline| timeline.outcome != Outcome::NotSent)
-    };
+    let sent = || timelines.iter().filter(|timeline| timeline.outcome != Outcome::NotSent);
     let mut starts: Vec<Ns> = sent().map(|timeline| timeline.dispatched_ns).collect();
-    let mut ends: Vec<Ns> = sent()
-        .map(|timeline| timeline.end_ns.max(timeline.dispatched_ns))
-        .collect();
+    let mut ends: Vec<Ns> = sent().map(|timeline| timeline.end_ns.max(timeline.dispatched_ns)).collect();
     starts.sort_unstable();
     ends.sort_unstable();
     let (mut peak, mut ended) = (0, 0);
@@ -342,4 +309,129 @@ fn peak_concurrency(timelines: &[Timeline]) -> u64 {
         peak = peak.max(i + 1 - ended);
     }
     peak as u64
+}
+
+#[cfg(test)]
+#[expect(clippy::float_cmp, reason = "small whole numbers are exact")]
+mod tests {
+    use super::*;
+    use crate::timeline::{Events, Reads, Usage};
+
+    const ROLE: Facts = Facts::JSON.with(Facts::CHOICES).with(Facts::ROLE).with(Facts::EMPTY_CONTENT);
+    const TEXT: Facts = Facts::JSON.with(Facts::CHOICES).with(Facts::CONTENT);
+    const SILENT: Facts = Facts::JSON.with(Facts::CHOICES).with(Facts::EMPTY_CONTENT);
+    const FINISH: Facts = SILENT.with(Facts::FINISH);
+    const USAGE: Facts = Facts::JSON.with(Facts::USAGE);
+
+    const MS: Ns = 1_000_000;
+
+    /// A response whose reads come at these milliseconds with these events.
+    fn timeline(sent_ms: Ns, reads: &[(Ns, &[Facts])]) -> Timeline {
+        let events = reads.iter().zip(0..).flat_map(|(read, i)| read.1.iter().map(move |facts| (i, *facts)));
+        let (read, facts) = events.unzip();
+        let at_ns: Vec<Ns> = reads.iter().map(|read| read.0 * MS).collect();
+        Timeline {
+            scheduled_ns: sent_ms * MS,
+            dispatched_ns: sent_ms * MS,
+            end_ns: at_ns.last().copied().unwrap_or(sent_ms * MS),
+            reads: Reads { bytes: vec![1; at_ns.len()], at_ns },
+            events: Events { read, facts, tokens: Vec::new() },
+            outcome: Outcome::Success,
+            status: Some(200),
+            ..Timeline::default()
+        }
+    }
+
+    fn figures(timelines: &[Timeline]) -> Metrics {
+        let duration_ns = 2_000 * MS;
+        calculate(&Measurement { timelines, duration_ns, concurrency: None, request_rate: None })
+    }
+
+    #[test]
+    fn neither_role_nor_finish_nor_usage_is_output() {
+        let mut request = timeline(
+            100,
+            &[
+                (101, &[ROLE]),
+                (120, &[TEXT]),
+                (130, &[TEXT]),
+                (150, &[TEXT]),
+                (151, &[FINISH]),
+                (170, &[USAGE]),
+            ],
+        );
+        request.usage = Some(Usage { prompt_tokens: 7, completion_tokens: 4, cached_tokens: None });
+        let metrics = figures(&[request]);
+        assert_eq!(metrics.ttft_ms.mean, 20.0);
+        assert_eq!((metrics.itl_ms.count, metrics.itl_ms.p50, metrics.itl_ms.max), (2, 15.0, 20.0));
+        assert_eq!(metrics.tpot_ms.mean, 10.0);
+        assert_eq!(metrics.e2el_ms.mean, 70.0);
+        assert_eq!((metrics.tokens.input, metrics.tokens.output), (7, 4));
+        assert_eq!((metrics.tokens.output_events, metrics.tokens.silent_events), (3, 0));
+        assert_eq!(metrics.output_throughput_tokens_per_s, 2.0);
+        assert_eq!(metrics.total_throughput_tokens_per_s, 5.5);
+    }
+
+    #[test]
+    fn done_ends_the_response() {
+        let request = timeline(0, &[(5, &[TEXT]), (9, &[TEXT, Facts::DONE]), (12, &[Facts::COMMENT])]);
+        assert_eq!(figures(&[request]).e2el_ms.mean, 9.0);
+    }
+
+    #[test]
+    fn waiting_for_the_send_shows_in_the_scheduled_figures_only() {
+        let mut request = timeline(50, &[(60, &[TEXT]), (65, &[Facts::DONE])]);
+        request.scheduled_ns = 20 * MS;
+        let metrics = figures(&[request]);
+        assert_eq!((metrics.ttft_ms.mean, metrics.ttft_from_scheduled_ms.mean), (10.0, 40.0));
+        assert_eq!((metrics.e2el_ms.mean, metrics.e2el_from_scheduled_ms.mean), (15.0, 45.0));
+    }
+
+    #[test]
+    fn events_that_share_a_read_are_counted_as_merged() {
+        let request = timeline(0, &[(1, &[ROLE, TEXT]), (2, &[TEXT, TEXT, TEXT]), (3, &[SILENT, TEXT])]);
+        let metrics = figures(&[request]);
+        assert_eq!((metrics.tokens.output_events, metrics.tokens.merged_read_events), (5, 3));
+        assert_eq!(metrics.tokens.merged_read_share, 0.6);
+        assert_eq!(metrics.tokens.silent_events, 1);
+        assert_eq!((metrics.tokens.output, metrics.tokens.requests_without_usage), (5, 1));
+    }
+
+    #[test]
+    fn every_request_is_counted_once_and_failures_have_no_latency() {
+        let with = |outcome| Timeline { outcome, ..timeline(0, &[(1, &[TEXT])]) };
+        let truncated = || Outcome::Truncated { message: String::new() };
+        let metrics = figures(&[
+            with(Outcome::Success),
+            with(truncated()),
+            with(truncated()),
+            with(Outcome::NoTokens),
+            with(Outcome::Cancelled),
+            with(Outcome::NotSent),
+        ]);
+        let requests = metrics.requests;
+        assert_eq!(
+            requests.total,
+            requests.succeeded + requests.failed + requests.cancelled + requests.not_sent
+        );
+        assert_eq!((requests.succeeded, requests.failed), (1, 3));
+        assert_eq!(requests.failed_by_kind, BTreeMap::from([("no_tokens", 1), ("truncated", 2)]));
+        assert_eq!((metrics.ttft_ms.count, metrics.peak_concurrency), (1, 5));
+    }
+
+    #[test]
+    fn peak_concurrency_is_exact() {
+        let span = |from, to| timeline(from, &[(to, &[TEXT])]);
+        // Five requests touch the same second; no more than two are ever in flight.
+        let requests = [span(0, 10), span(5, 20), span(10, 30), span(20, 21), span(22, 40)];
+        assert_eq!(figures(&requests).peak_concurrency, 2);
+        assert_eq!(figures(&[]).peak_concurrency, 0);
+    }
+
+    #[test]
+    fn no_request_gives_zeros() {
+        let metrics = figures(&[]);
+        assert_eq!(metrics.ttft_ms, Distribution::default());
+        assert_eq!(metrics.request_throughput_per_s, 0.0);
+    }
 }

@@ -7,7 +7,9 @@
 
 use std::borrow::Cow;
 
-use super::{Measurement, is_completion, messages::messages, seconds, stats};
+use super::messages::messages;
+use super::stats::{self, Numpy};
+use super::{CountTokens, Measurement, count_output, is_completion, seconds};
 use crate::timeline::{Facts, Outcome, Timeline};
 
 /// What tells one version's request functions from another's. [`Version::V0_11_0`] is the first; later ones differ
@@ -18,18 +20,15 @@ pub struct Version {
     pub any_event_ends_chat: bool,
     /// In chat, a complete stream without one token is a success, with a TTFT of 0; else a failure.
     pub empty_chat_succeeds: bool,
+    /// The numpy it runs on.
+    pub numpy: Numpy,
 }
 
 impl Version {
     /// 0.11.0 (2025-10).
-    pub const V0_11_0: Version = Version {
-        any_event_ends_chat: true,
-        empty_chat_succeeds: true,
-    };
+    pub const V0_11_0: Version =
+        Version { any_event_ends_chat: true, empty_chat_succeeds: true, numpy: Numpy::UP_TO_2_2 };
 }
-
-/// Counts a text's tokens: the original falls back on its tokenizer where the server sent no usage.
-pub type CountTokens<'a> = &'a dyn Fn(&str) -> u32;
 
 /// One request as the original records it (`RequestFuncOutput`). Seconds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,7 +56,7 @@ pub struct Output<'a> {
 /// Each request of a run as this version would have recorded it, in tape order.
 ///
 /// What a timeline does not hold is not modelled: a character split over two reads, an event without the space after
-/// `data:`, and lines of other fields all make the original fail. Requests never sent or cut off by an interruption
+/// `data:`, and lines of other fields all make the original fail or lose events. Requests never sent or cut off by an interruption
 /// have no counterpart there; they count as failures.
 ///
 /// Output tokens are those of a usage event (one without `choices`; the original ignores usage elsewhere). Without
@@ -69,20 +68,13 @@ pub fn outputs<'a>(
     version: Version,
     count: Option<CountTokens<'_>>,
 ) -> Vec<Output<'a>> {
-    measurement
-        .timelines
-        .iter()
-        .map(|timeline| output(timeline, version, count))
-        .collect()
+    measurement.timelines.iter().map(|timeline| output(timeline, version, count)).collect()
 }
 
 fn output<'a>(timeline: &'a Timeline, version: Version, count: Option<CountTokens<'_>>) -> Output<'a> {
     let st = seconds(timeline.dispatched_ns);
     let mut output = Output {
-        prompt_len: timeline
-            .input_tokens
-            .or(timeline.usage.map(|usage| usage.prompt_tokens))
-            .unwrap_or(0),
+        prompt_len: timeline.input_tokens.or(timeline.usage.map(|usage| usage.prompt_tokens)).unwrap_or(0),
         start_time: st,
         generated_text: Cow::Borrowed(timeline.text.as_deref().unwrap_or_default()),
         ..Output::default()
@@ -93,22 +85,18 @@ fn output<'a>(timeline: &'a Timeline, version: Version, count: Option<CountToken
         read_chat(timeline, st, version, &mut output)
     };
     // Whatever breaks the body raises in the original, and leaves TTFT and ITL as far as they had come.
-    let complete = matches!(
-        timeline.outcome,
-        Outcome::Success | Outcome::InBand { .. } | Outcome::NoTokens
-    );
+    let complete = matches!(timeline.outcome, Outcome::Success | Outcome::InBand { .. } | Outcome::NoTokens);
     if !complete || timeline.status.is_some_and(|status| status != 200) {
-        let error = timeline
-            .outcome
-            .detail()
-            .unwrap_or_else(|| timeline.outcome.kind().to_owned());
+        let error = timeline.outcome.detail().unwrap_or_else(|| timeline.outcome.kind().to_owned());
         stream = Err(Cow::Owned(error));
     }
     match stream {
         Ok(Stream { end, usage_event }) => {
             output.success = true;
             output.latency = end - st;
-            output.output_tokens = output_tokens(timeline, usage_event, count);
+            let usage = timeline.usage.map(|usage| usage.completion_tokens).filter(|_| usage_event);
+            output.output_tokens =
+                usage.filter(|&tokens| tokens > 0).unwrap_or_else(|| count_output(timeline, count));
         }
         Err(error) => output.error = error,
     }
@@ -132,10 +120,7 @@ fn read_chat(
     version: Version,
     output: &mut Output<'_>,
 ) -> Result<Stream, Cow<'static, str>> {
-    let mut stream = Stream {
-        end: st,
-        usage_event: false,
-    };
+    let mut stream = Stream { end: st, usage_event: false };
     let mut any_token = false;
     for (at, facts) in messages(timeline) {
         if !facts.has(Facts::JSON) {
@@ -158,11 +143,7 @@ fn read_chat(
             stream.end = timestamp;
         }
     }
-    if any_token || version.empty_chat_succeeds {
-        Ok(stream)
-    } else {
-        Err(NO_TOKEN.into())
-    }
+    if any_token || version.empty_chat_succeeds { Ok(stream) } else { Err(NO_TOKEN.into()) }
 }
 
 /// The original's own words, its missing space included.
@@ -176,10 +157,7 @@ fn read_completions(
     st: f64,
     output: &mut Output<'_>,
 ) -> Result<Stream, Cow<'static, str>> {
-    let mut stream = Stream {
-        end: st,
-        usage_event: false,
-    };
+    let mut stream = Stream { end: st, usage_event: false };
     let mut any_token = false;
     for (at, facts) in messages(timeline) {
         if !facts.has(Facts::JSON) {
@@ -198,31 +176,7 @@ fn read_completions(
             stream.usage_event = true;
         }
     }
-    if any_token {
-        Ok(stream)
-    } else {
-        Err(NO_TOKEN.into())
-    }
-}
-
-fn output_tokens(timeline: &Timeline, usage_event: bool, count: Option<CountTokens<'_>>) -> u32 {
-    let usage = timeline.usage.map_or(0, |usage| usage.completion_tokens);
-    if usage_event && usage > 0 {
-        return usage;
-    }
-    if let (Some(count), Some(text)) = (count, &timeline.text) {
-        return count(text);
-    }
-    if usage > 0 {
-        return usage;
-    }
-    let with_text = timeline
-        .events
-        .facts
-        .iter()
-        .filter(|facts| facts.has(Facts::CONTENT))
-        .count();
-    u32::try_from(with_text).unwrap_or(u32::MAX)
+    if any_token { Ok(stream) } else { Err(NO_TOKEN.into()) }
 }
 
 /// Service level objectives, in milliseconds: a request is good when it meets each one that is set (`--goodput`).
@@ -285,12 +239,12 @@ pub struct Stats {
 impl Stats {
     /// The statistics of values in seconds.
     #[must_use]
-    pub fn of(seconds: &[f64], percentiles: &[f64]) -> Self {
+    pub fn of(seconds: &[f64], percentiles: &[f64], numpy: Numpy) -> Self {
         let sorted = stats::sorted(seconds);
         Self {
-            mean_ms: stats::mean(seconds) * 1000.0,
+            mean_ms: numpy.mean(seconds) * 1000.0,
             median_ms: stats::median(&sorted) * 1000.0,
-            std_ms: stats::std(seconds) * 1000.0,
+            std_ms: numpy.std(seconds) * 1000.0,
             percentiles_ms: percentiles
                 .iter()
                 .map(|&p| (p, stats::percentile(&sorted, p) * 1000.0))
@@ -304,6 +258,7 @@ impl Stats {
 #[must_use]
 pub fn calculate(
     outputs: &[Output<'_>],
+    version: Version,
     duration: f64,
     percentiles: &[f64],
     goodput: Option<Goodput>,
@@ -320,6 +275,7 @@ pub fn calculate(
     let e2els: Vec<f64> = succeeded().map(|output| output.latency).collect();
     let good = |slo: Goodput| rate(succeeded().filter(|output| is_good(output, slo)).count() as f64);
     let peaks = peaks(outputs);
+    let stats = |seconds: &[f64]| Stats::of(seconds, percentiles, version.numpy);
 
     Metrics {
         duration,
@@ -332,10 +288,10 @@ pub fn calculate(
         total_token_throughput: rate((total_input + total_output) as f64),
         max_output_tokens_per_s: peaks.tokens as f64,
         max_concurrent_requests: peaks.requests,
-        ttft: Stats::of(&ttfts, percentiles),
-        tpot: Stats::of(&tpots, percentiles),
-        itl: Stats::of(&itls, percentiles),
-        e2el: Stats::of(&e2els, percentiles),
+        ttft: stats(&ttfts),
+        tpot: stats(&tpots),
+        itl: stats(&itls),
+        e2el: stats(&e2els),
     }
 }
 
@@ -358,16 +314,10 @@ struct Peaks {
 
 /// The original's one-second buckets, counted from the first send; a request is in every second it touches, the last
 /// one included. Counted without laying the buckets out, so that no timeline can ask for more memory than its events.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "whole seconds of a run, from 0"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds of a run, from 0")]
 fn peaks(outputs: &[Output<'_>]) -> Peaks {
     let succeeded = || outputs.iter().filter(|output| output.success);
-    let first = succeeded()
-        .map(|output| output.start_time)
-        .fold(f64::INFINITY, f64::min);
+    let first = succeeded().map(|output| output.start_time).fold(f64::INFINITY, f64::min);
     let second = |at: f64| (at - first) as u64;
 
     let mut tokens = Vec::new();
@@ -383,11 +333,7 @@ fn peaks(outputs: &[Output<'_>]) -> Peaks {
         touched.push((second(output.start_time + output.latency) + 1, -1));
     }
     tokens.sort_unstable();
-    let most_tokens = tokens
-        .chunk_by(|a, b| a == b)
-        .map(<[u64]>::len)
-        .max()
-        .unwrap_or(0);
+    let most_tokens = tokens.chunk_by(|a, b| a == b).map(<[u64]>::len).max().unwrap_or(0);
     // In each second, those that have left go before those that come.
     touched.sort_unstable();
     let mut now = 0i64;
@@ -395,8 +341,5 @@ fn peaks(outputs: &[Output<'_>]) -> Peaks {
         now += change;
         now
     });
-    Peaks {
-        tokens: most_tokens,
-        requests: most_requests.max().unwrap_or(0),
-    }
+    Peaks { tokens: most_tokens, requests: most_requests.max().unwrap_or(0) }
 }

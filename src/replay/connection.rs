@@ -39,9 +39,7 @@ pub struct Connector {
 
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connector")
-            .field("addresses", &self.addresses)
-            .finish_non_exhaustive()
+        f.debug_struct("Connector").field("addresses", &self.addresses).finish_non_exhaustive()
     }
 }
 
@@ -50,10 +48,7 @@ impl Connector {
     pub fn new(target: &Target) -> Result<Self, Error> {
         let addresses = (target.host.as_str(), target.port)
             .to_socket_addrs()
-            .map_err(|error| Error::Unreachable {
-                url: target.url.clone(),
-                reason: error.to_string(),
-            })?
+            .map_err(|error| Error::Unreachable { url: target.url.clone(), reason: error.to_string() })?
             .collect();
         let tls = if target.tls { Some(tls(target)?) } else { None };
         Ok(Self { addresses, tls })
@@ -61,9 +56,8 @@ impl Connector {
 
     /// Opens a connection; the reason if there is none to be had.
     pub async fn open(&self) -> Result<Connection, String> {
-        let stream = TcpStream::connect(self.addresses.as_slice())
-            .await
-            .map_err(|error| error.to_string())?;
+        let stream =
+            TcpStream::connect(self.addresses.as_slice()).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let stamps = SharedStamps::default();
         let stamped = Stamped::new(stream, Rc::clone(&stamps));
@@ -74,14 +68,9 @@ impl Connector {
                 Transport::Tls(Box::new(stream.map_err(|error| format!("TLS: {error}"))?))
             }
         };
-        let (sender, driver) = http1::handshake(TokioIo::new(transport))
-            .await
-            .map_err(|error| error.to_string())?;
-        Ok(Connection {
-            sender,
-            driver,
-            stamps,
-        })
+        let (sender, driver) =
+            http1::handshake(TokioIo::new(transport)).await.map_err(|error| error.to_string())?;
+        Ok(Connection { sender, driver, stamps })
     }
 }
 
@@ -91,12 +80,7 @@ fn tls(target: &Target) -> Result<(TlsConnector, ServerName<'static>), Error> {
     // A system certificate that cannot be parsed is passed over: only a server that needs it will fail.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(file) = &target.ca_file {
-        let read = |error| {
-            wrong(format!(
-                "cannot read certificates from {}: {error}",
-                file.display()
-            ))
-        };
+        let read = |error| wrong(format!("cannot read certificates from {}: {error}", file.display()));
         for certificate in CertificateDer::pem_file_iter(file).map_err(read)? {
             roots
                 .add(certificate.map_err(read)?)
@@ -104,9 +88,7 @@ fn tls(target: &Target) -> Result<(TlsConnector, ServerName<'static>), Error> {
         }
     }
     if roots.is_empty() {
-        return Err(wrong(
-            "no trusted certificates were found; name a PEM file with --ca-file".to_owned(),
-        ));
+        return Err(wrong("no trusted certificates were found; name a PEM file with --ca-file".to_owned()));
     }
     let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -128,9 +110,7 @@ pub struct Connection {
 impl Connection {
     /// Whether the connection can take a request. A server may close one that was idle.
     pub async fn is_ready(&mut self) -> bool {
-        drive(&mut self.driver, self.sender.ready())
-            .await
-            .is_some_and(|ready| ready.is_ok())
+        drive(&mut self.driver, self.sender.ready()).await.is_some_and(|ready| ready.is_ok())
     }
 
     /// Sends one request and reads its response into `exchange`, as far as it comes: what has come stays there when
@@ -162,10 +142,9 @@ impl Connection {
                 }
                 // Copied, so that hyper's read buffer is free again at once.
                 exchange.body.extend_from_slice(&data);
-                exchange.marks.push(Mark {
-                    read: self.stamps.borrow().last_read(),
-                    end: exchange.body.len(),
-                });
+                exchange
+                    .marks
+                    .push(Mark { read: self.stamps.borrow().last_read(), end: exchange.body.len() });
             }
         }
     }
@@ -178,15 +157,10 @@ impl Connection {
 }
 
 fn head(response: &http::Response<Incoming>, stamps: &Stamps) -> Head {
-    let content_type = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .map_or(&b""[..], |value| value.as_bytes());
+    let content_type = response.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     Head {
         status: response.status().as_u16(),
-        is_stream: content_type
-            .to_ascii_lowercase()
-            .starts_with(b"text/event-stream"),
+        is_stream: content_type.to_ascii_lowercase().starts_with(b"text/event-stream"),
         read: stamps.last_read(),
         written: stamps.last_write,
     }

@@ -76,9 +76,7 @@ pub fn run(
         for worker in 0..workers {
             let (shared, ended, interrupt) = (&shared, ended.clone(), interrupt.clone());
             // Slot s is worker s mod workers: the first requests of a tape spread over all of them.
-            let slots = (worker..slots)
-                .step_by(workers)
-                .map(|slot| u32::try_from(slot).unwrap_or(u32::MAX));
+            let slots = (worker..slots).step_by(workers).map(|slot| u32::try_from(slot).unwrap_or(u32::MAX));
             scope.spawn(move || shared.work(slots.collect(), &ended, &interrupt));
         }
         drop(ended);
@@ -96,11 +94,7 @@ pub fn run(
     if let Some(fault) = shared.fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(fault);
     }
-    let duration_ns = timelines
-        .iter()
-        .map(|timeline| timeline.end_ns)
-        .max()
-        .unwrap_or(0);
+    let duration_ns = timelines.iter().map(|timeline| timeline.end_ns).max().unwrap_or(0);
     let unsent = shared.measured.rest();
     for request in unsent {
         let timeline = Timeline {
@@ -130,10 +124,7 @@ struct Queue<'p> {
 
 impl<'p> Queue<'p> {
     fn new(requests: &'p [Prepared]) -> Self {
-        Self {
-            requests,
-            next: Mutex::new(0),
-        }
+        Self { requests, next: Mutex::new(0) }
     }
 
     /// The next request and the moment of its dispatch. Both are taken under one lock: tape order is send order,
@@ -168,10 +159,7 @@ struct Shared<'p> {
 impl Shared<'_> {
     /// One worker's life: connect, warm up, measure; in step with the others.
     fn work(&self, slots: Vec<u32>, ended: &Sender<Exchange>, interrupt: &watch::Receiver<bool>) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(|error| self.fail(Error::System(error))).ok();
         let mut open = Vec::new();
         if let Some(runtime) = &runtime {
@@ -187,10 +175,8 @@ impl Shared<'_> {
         let run = |open: Vec<Slot>, queue: &Queue<'_>| {
             // Each future has wake-ups of its own. The scheduler's budget is lifted: it would hold back slot 129's
             // read until the driver had been asked again.
-            let slots: FuturesUnordered<_> = open
-                .into_iter()
-                .map(|slot| slot.run(self, queue, ended, interrupt))
-                .collect();
+            let slots: FuturesUnordered<_> =
+                open.into_iter().map(|slot| slot.run(self, queue, ended, interrupt)).collect();
             runtime.block_on(unconstrained(slots.collect::<Vec<_>>()))
         };
         if !self.warmup.requests.is_empty() {
@@ -211,36 +197,21 @@ impl Shared<'_> {
             let connection = self.connector.open().await.map_err(|reason| {
                 let reason = match number {
                     0 => reason,
-                    _ => format!(
-                        "{reason} (connection {} of the concurrency asked for)",
-                        number + 1
-                    ),
+                    _ => format!("{reason} (connection {} of the concurrency asked for)", number + 1),
                 };
-                Error::Unreachable {
-                    url: self.target.url.clone(),
-                    reason,
-                }
+                Error::Unreachable { url: self.target.url.clone(), reason }
             })?;
-            open.push(Slot {
-                number,
-                connection: Some(connection),
-            });
+            open.push(Slot { number, connection: Some(connection) });
         }
         Ok(open)
     }
 
     fn fail(&self, error: Error) {
-        self.fault
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(error);
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 
     fn has_failed(&self) -> bool {
-        self.fault
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some()
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 }
 
@@ -303,14 +274,9 @@ impl Slot {
                     Err(reason) => return Ending::Connect(reason),
                 },
             };
-            self.connection
-                .insert(connection)
-                .send(request, shared.target, exchange)
-                .await
+            self.connection.insert(connection).send(request, shared.target, exchange).await
         };
-        tokio::time::timeout(shared.timeout, work)
-            .await
-            .unwrap_or(Ending::Timeout { limit_ms })
+        tokio::time::timeout(shared.timeout, work).await.unwrap_or(Ending::Timeout { limit_ms })
     }
 
     /// Takes the exchange's stamps, and drops a connection that is in the middle of a response.

@@ -26,10 +26,7 @@ impl Meaning<'_> {
     /// An event that says no more than this.
     #[must_use]
     pub fn of(facts: Facts) -> Self {
-        Self {
-            facts,
-            ..Self::default()
-        }
+        Self { facts, ..Self::default() }
     }
 
     /// The choice's text.
@@ -126,22 +123,13 @@ pub fn read(data: &[u8]) -> Meaning<'_> {
         let delta = choice.delta.as_ref();
         text = delta.and_then(|delta| delta.content).or(choice.text);
         set(text.is_some_and(is_filled), Facts::CONTENT);
-        set(
-            text.is_some_and(|text| text.get() == "\"\""),
-            Facts::EMPTY_CONTENT,
-        );
+        set(text.is_some_and(|text| text.get() == "\"\""), Facts::EMPTY_CONTENT);
         if let Some(delta) = delta {
             set(delta.role.is_some(), Facts::ROLE);
             set(delta.reasoning.is_some_and(is_filled), Facts::REASONING);
+            set(delta.reasoning_content.is_some_and(is_filled), Facts::REASONING_CONTENT);
             set(
-                delta.reasoning_content.is_some_and(is_filled),
-                Facts::REASONING_CONTENT,
-            );
-            set(
-                [delta.tool_calls, delta.function_call]
-                    .into_iter()
-                    .flatten()
-                    .any(is_filled),
+                [delta.tool_calls, delta.function_call].into_iter().flatten().any(is_filled),
                 Facts::TOOL_CALL,
             );
         }
@@ -151,17 +139,9 @@ pub fn read(data: &[u8]) -> Meaning<'_> {
     let usage = chunk.usage.map(|counts| Usage {
         prompt_tokens: counts.prompt_tokens.unwrap_or(0),
         completion_tokens: counts.completion_tokens.unwrap_or(0),
-        cached_tokens: counts
-            .prompt_tokens_details
-            .and_then(|details| details.cached_tokens),
+        cached_tokens: counts.prompt_tokens_details.and_then(|details| details.cached_tokens),
     });
-    Meaning {
-        facts,
-        usage,
-        id: chunk.id,
-        finish_reason,
-        text,
-    }
+    Meaning { facts, usage, id: chunk.id, finish_reason, text }
 }
 
 /// Whether a JSON value is one that Python calls true: not an empty string, list or object.
@@ -184,28 +164,15 @@ mod tests {
     #[test]
     fn vllm_chat_events() {
         let role = r#"{"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"prompt_token_ids":null}"#;
-        assert_eq!(
-            facts(role),
-            all(&[Facts::JSON, Facts::CHOICES, Facts::ROLE, Facts::EMPTY_CONTENT])
-        );
+        assert_eq!(facts(role), all(&[Facts::JSON, Facts::CHOICES, Facts::ROLE, Facts::EMPTY_CONTENT]));
         assert!(!facts(role).is_output());
         let token = r#"{"choices":[{"delta":{"content":" MD\n"},"finish_reason":"length"}]}"#;
-        assert_eq!(
-            facts(token),
-            all(&[Facts::JSON, Facts::CHOICES, Facts::CONTENT, Facts::FINISH])
-        );
+        assert_eq!(facts(token), all(&[Facts::JSON, Facts::CHOICES, Facts::CONTENT, Facts::FINISH]));
         assert_eq!(read(token.as_bytes()).text().unwrap(), " MD\n");
         let usage = r#"{"choices":[],"usage":{"prompt_tokens":9,"total_tokens":14,"completion_tokens":5}}"#;
         assert_eq!(facts(usage), all(&[Facts::JSON, Facts::USAGE]));
         let counts = read(usage.as_bytes()).usage.unwrap();
-        assert_eq!(
-            (
-                counts.prompt_tokens,
-                counts.completion_tokens,
-                counts.cached_tokens
-            ),
-            (9, 5, None)
-        );
+        assert_eq!((counts.prompt_tokens, counts.completion_tokens, counts.cached_tokens), (9, 5, None));
         assert_eq!(facts("[DONE]"), Facts::DONE);
     }
 
@@ -215,12 +182,7 @@ mod tests {
             r#"{"object":"text_completion","choices":[{"text":"","finish_reason":null}],"usage":null}"#;
         assert_eq!(
             facts(completion),
-            all(&[
-                Facts::JSON,
-                Facts::COMPLETION,
-                Facts::CHOICES,
-                Facts::EMPTY_CONTENT
-            ])
+            all(&[Facts::JSON, Facts::COMPLETION, Facts::CHOICES, Facts::EMPTY_CONTENT])
         );
         assert!(facts(completion).is_output());
         assert!(facts(r#"{"choices":[{"delta":{"reasoning":"hm"}}]}"#).has(Facts::REASONING));

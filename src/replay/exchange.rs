@@ -124,20 +124,10 @@ impl Exchange {
             ..Timeline::default()
         };
         let mut fault = None;
-        if self
-            .head
-            .as_ref()
-            .is_some_and(|head| head.status == 200 && head.is_stream)
-        {
+        if self.head.as_ref().is_some_and(|head| head.status == 200 && head.is_stream) {
             fault = read_events(&self.body, &self.marks, &mut timeline);
         }
-        timeline.outcome = outcome(
-            &self.ending,
-            self.head.as_ref(),
-            &self.body,
-            &timeline.events,
-            fault,
-        );
+        timeline.outcome = outcome(&self.ending, self.head.as_ref(), &self.body, &timeline.events, fault);
         timeline.reads = Reads {
             at_ns: self.stamps.reads_at.iter().copied().map(since).collect(),
             bytes: self.stamps.reads_bytes,
@@ -196,10 +186,8 @@ fn read_events(body: &[u8], marks: &[Mark], timeline: &mut Timeline) -> Option<O
 
 /// The running count of completion tokens after each event, where the server sends one with every choice.
 fn running_counts(facts: &[Facts], counts: &[Option<u32>]) -> Vec<u32> {
-    let continuous = facts
-        .iter()
-        .zip(counts)
-        .all(|(facts, count)| !facts.has(Facts::CHOICES) || count.is_some());
+    let continuous =
+        facts.iter().zip(counts).all(|(facts, count)| !facts.has(Facts::CHOICES) || count.is_some());
     if !continuous || !facts.iter().any(|facts| facts.has(Facts::CHOICES)) {
         return Vec::new();
     }
@@ -222,9 +210,7 @@ fn outcome(
 ) -> Outcome {
     match ending {
         Ending::Connect(message) => {
-            return Outcome::Connect {
-                message: message.clone(),
-            };
+            return Outcome::Connect { message: message.clone() };
         }
         Ending::Cancelled => return Outcome::Cancelled,
         Ending::Timeout { limit_ms } => return Outcome::Timeout { limit_ms: *limit_ms },
@@ -238,33 +224,21 @@ fn outcome(
     }
     match ending {
         Ending::Broken(message) => {
-            return Outcome::Truncated {
-                message: format!("{message}, after {} events", events.len()),
-            };
+            return Outcome::Truncated { message: format!("{message}, after {} events", events.len()) };
         }
         Ending::TooLarge { limit } => {
-            return Outcome::Protocol {
-                message: format!("a response of more than {limit} bytes"),
-            };
+            return Outcome::Protocol { message: format!("a response of more than {limit} bytes") };
         }
         _ => {}
     }
     if !head.is_some_and(|head| head.is_stream) {
         let message =
             "the response is not a stream of events; a tape's bodies must ask for one with \"stream\": true";
-        return Outcome::Protocol {
-            message: message.to_owned(),
-        };
+        return Outcome::Protocol { message: message.to_owned() };
     }
-    if !events
-        .facts
-        .iter()
-        .any(|facts| facts.any(Facts::DONE.with(Facts::FINISH)))
-    {
-        let message = format!(
-            "the stream ended without [DONE] or a finish reason, after {} events",
-            events.len()
-        );
+    if !events.facts.iter().any(|facts| facts.any(Facts::DONE.with(Facts::FINISH))) {
+        let message =
+            format!("the stream ended without [DONE] or a finish reason, after {} events", events.len());
         return Outcome::Truncated { message };
     }
     if !events.facts.iter().any(|facts| facts.is_output()) {
@@ -300,23 +274,12 @@ mod tests {
             output_tokens: Some(2),
         };
         let mut exchange = Exchange::new(&request, 0, 900, 910);
-        exchange.head = Some(Head {
-            status: 200,
-            is_stream: true,
-            read: 0,
-            written: 920,
-        });
+        exchange.head = Some(Head { status: 200, is_stream: true, read: 0, written: 920 });
         for (read, piece) in (0..).zip(pieces) {
             exchange.stamps.reads_at.push(1000 + 10 * u64::from(read));
-            exchange
-                .stamps
-                .reads_bytes
-                .push(u32::try_from(piece.len()).unwrap());
+            exchange.stamps.reads_bytes.push(u32::try_from(piece.len()).unwrap());
             exchange.body.extend_from_slice(piece.as_bytes());
-            exchange.marks.push(Mark {
-                read,
-                end: exchange.body.len(),
-            });
+            exchange.marks.push(Mark { read, end: exchange.body.len() });
         }
         exchange.ending = ending;
         exchange.ended = 2000;
@@ -348,11 +311,7 @@ mod tests {
             let mut end = 0;
             for (i, event) in [ROLE, TOKEN, LAST, DONE].iter().enumerate() {
                 let data_end = end + event.len() - 2;
-                assert_eq!(
-                    timeline.events.read[i],
-                    u32::from(data_end > cut),
-                    "cut at {cut}, event {i}"
-                );
+                assert_eq!(timeline.events.read[i], u32::from(data_end > cut), "cut at {cut}, event {i}");
                 end += event.len();
             }
             assert_eq!(timeline.text.as_deref(), Some("xy"));
@@ -374,41 +333,17 @@ mod tests {
             )),
             "in_band"
         );
-        assert_eq!(
-            kind(exchange(&[ROLE, "data: {oops}\n\n", DONE], Ending::Complete)),
-            "protocol"
-        );
-        assert_eq!(
-            kind(exchange(&[ROLE], Ending::Timeout { limit_ms: 5 })),
-            "timeout"
-        );
+        assert_eq!(kind(exchange(&[ROLE, "data: {oops}\n\n", DONE], Ending::Complete)), "protocol");
+        assert_eq!(kind(exchange(&[ROLE], Ending::Timeout { limit_ms: 5 })), "timeout");
         assert_eq!(kind(exchange(&[ROLE], Ending::Cancelled)), "cancelled");
-        assert_eq!(
-            kind(exchange(&[TOKEN], Ending::TooLarge { limit: 1 })),
-            "protocol"
-        );
+        assert_eq!(kind(exchange(&[TOKEN], Ending::TooLarge { limit: 1 })), "protocol");
         let mut refused = exchange(&["{\"error\":\"Unauthorized\"}"], Ending::Complete);
-        refused.head = Some(Head {
-            status: 401,
-            is_stream: false,
-            read: 0,
-            written: 920,
-        });
+        refused.head = Some(Head { status: 401, is_stream: false, read: 0, written: 920 });
         let timeline = refused.timeline(900);
-        assert_eq!(
-            timeline.outcome,
-            Outcome::Status {
-                body: "{\"error\":\"Unauthorized\"}".to_owned()
-            }
-        );
+        assert_eq!(timeline.outcome, Outcome::Status { body: "{\"error\":\"Unauthorized\"}".to_owned() });
         assert!(timeline.events.is_empty());
         let mut json = exchange(&["{}"], Ending::Complete);
-        json.head = Some(Head {
-            status: 200,
-            is_stream: false,
-            read: 0,
-            written: 920,
-        });
+        json.head = Some(Head { status: 200, is_stream: false, read: 0, written: 920 });
         assert_eq!(kind(json), "protocol");
     }
 

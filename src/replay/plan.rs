@@ -103,16 +103,10 @@ impl Plan {
 
 impl Prepared {
     fn new(request: Request) -> Result<Self, Error> {
-        let wrong = |what: &str| Error::Url {
-            url: request.path.clone(),
-            reason: what.to_owned(),
-        };
+        let wrong = |what: &str| Error::Url { url: request.path.clone(), reason: what.to_owned() };
         Ok(Self {
             index: request.index,
-            method: request
-                .method
-                .parse()
-                .map_err(|_| wrong("its method is not an HTTP method"))?,
+            method: request.method.parse().map_err(|_| wrong("its method is not an HTTP method"))?,
             path: request.path.parse().map_err(|_| wrong("it is not a path"))?,
             body: request.body.into(),
             input_tokens: request.input_tokens,
@@ -125,10 +119,8 @@ impl Prepared {
 fn as_sent(mut request: Request, target: &Target, model: Option<&str>) -> Result<Request, Error> {
     request.path = target.path(&request.path);
     if let Some(model) = model {
-        request.body = with_model(&request.body, model).map_err(|reason| Error::Model {
-            index: request.index,
-            reason: reason.to_owned(),
-        })?;
+        request.body = with_model(&request.body, model)
+            .map_err(|reason| Error::Model { index: request.index, reason: reason.to_owned() })?;
     }
     Ok(request)
 }
@@ -149,10 +141,7 @@ fn with_model(body: &[u8], model: &str) -> Result<Vec<u8>, &'static str> {
         .then(|| serde_json::from_str(text).ok())
         .flatten()
         .ok_or("is not a JSON object with one model; leave out --model to send it as it is")?;
-    let old = named
-        .model
-        .ok_or("names no model; leave out --model to send it as it is")?
-        .get();
+    let old = named.model.ok_or("names no model; leave out --model to send it as it is")?.get();
     // The raw value is a slice of `text`, so its offset there is the distance between the two pointers.
     let start = old.as_ptr() as usize - text.as_ptr() as usize;
     let new = serde_json::Value::from(model).to_string();
@@ -192,10 +181,7 @@ mod tests {
                 r#"{ "x": {"model": "inner"}, "model" : "a" }"#,
                 r#"{ "x": {"model": "inner"}, "model" : "b\"" }"#,
             ),
-            (
-                "{\"p\":\"\\u00e9 é\",\"model\":\"a\"}\n",
-                "{\"p\":\"\\u00e9 é\",\"model\":\"b\\\"\"}\n",
-            ),
+            ("{\"p\":\"\\u00e9 é\",\"model\":\"a\"}\n", "{\"p\":\"\\u00e9 é\",\"model\":\"b\\\"\"}\n"),
         ] {
             assert_eq!(with_model(body.as_bytes(), "b\"").unwrap(), expected.as_bytes());
         }
@@ -203,13 +189,7 @@ mod tests {
 
     #[test]
     fn a_body_without_one_model_is_refused() {
-        for body in [
-            &b"{}"[..],
-            b"[1]",
-            b"\xff\xfe",
-            b"",
-            br#"{"model":"a","model":"b"}"#,
-        ] {
+        for body in [&b"{}"[..], b"[1]", b"\xff\xfe", b"", br#"{"model":"a","model":"b"}"#] {
             assert!(with_model(body, "m").is_err(), "{body:?}");
         }
     }
@@ -227,56 +207,27 @@ mod tests {
 
     #[test]
     fn warmup_takes_the_requests_that_are_not_measured() {
-        let options = PlanOptions {
-            requests: Some(6),
-            warmup: 3,
-            model: None,
-        };
+        let options = PlanOptions { requests: Some(6), warmup: 3, model: None };
         let plan = plan(10, &options);
-        assert_eq!(
-            plan.requests.iter().map(|r| r.index).collect::<Vec<_>>(),
-            [0, 1, 2, 3, 4, 5]
-        );
+        assert_eq!(plan.requests.iter().map(|r| r.index).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
         assert_eq!(plan.warmup.iter().map(|r| r.index).collect::<Vec<_>>(), [7, 8, 9]);
         assert!(!plan.warmup_overlaps);
     }
 
     #[test]
     fn a_short_tape_warms_up_with_measured_requests_and_says_so() {
-        let plan = plan(
-            4,
-            &PlanOptions {
-                requests: None,
-                warmup: 9,
-                model: None,
-            },
-        );
-        assert_eq!(
-            (plan.requests.len(), plan.warmup.len(), plan.warmup_overlaps),
-            (4, 4, true)
-        );
+        let plan = plan(4, &PlanOptions { requests: None, warmup: 9, model: None });
+        assert_eq!((plan.requests.len(), plan.warmup.len(), plan.warmup_overlaps), (4, 4, true));
     }
 
     #[test]
     fn the_wire_digest_differs_only_where_the_bytes_do() {
         let same = plan(3, &PlanOptions::default());
         assert_eq!(same.workload_digest, same.wire_digest);
-        let renamed = plan(
-            3,
-            &PlanOptions {
-                model: Some("other".to_owned()),
-                ..PlanOptions::default()
-            },
-        );
+        let renamed = plan(3, &PlanOptions { model: Some("other".to_owned()), ..PlanOptions::default() });
         assert_eq!(renamed.workload_digest, same.workload_digest);
         assert_ne!(renamed.wire_digest, same.wire_digest);
-        let equal = plan(
-            3,
-            &PlanOptions {
-                model: Some("m".to_owned()),
-                ..PlanOptions::default()
-            },
-        );
+        let equal = plan(3, &PlanOptions { model: Some("m".to_owned()), ..PlanOptions::default() });
         assert_eq!(equal.wire_digest, same.wire_digest);
     }
 }

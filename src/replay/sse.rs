@@ -70,21 +70,14 @@ impl<'a> Iterator for Events<'a> {
                 }
             } else if let Some(value) = field(line, b"data") {
                 let joined = match data.take() {
-                    Some(Event {
-                        payload: Payload::Data(before),
-                        ..
-                    }) => Cow::Owned([before.as_ref(), b"\n", value].concat()),
+                    Some(Event { payload: Payload::Data(before), .. }) => {
+                        Cow::Owned([before.as_ref(), b"\n", value].concat())
+                    }
                     _ => Cow::Borrowed(value),
                 };
-                data = Some(Event {
-                    payload: Payload::Data(joined),
-                    end,
-                });
+                data = Some(Event { payload: Payload::Data(joined), end });
             } else if line[0] == b':' && data.is_none() {
-                return Some(Event {
-                    payload: Payload::Comment,
-                    end,
-                });
+                return Some(Event { payload: Payload::Comment, end });
             }
             // `event`, `id`, `retry` and unknown fields carry nothing that is measured.
         }
@@ -118,10 +111,7 @@ mod tests {
     #[test]
     fn vllm_framing() {
         let body = b"data: {\"a\":1}\n\ndata: [DONE]\n\n";
-        assert_eq!(
-            data(body),
-            [("{\"a\":1}".to_owned(), 13), ("[DONE]".to_owned(), 27)]
-        );
+        assert_eq!(data(body), [("{\"a\":1}".to_owned(), 13), ("[DONE]".to_owned(), 27)]);
     }
 
     #[test]
@@ -141,11 +131,7 @@ mod tests {
         let found = data(b": ping\n\ndata: a\n: inside\ndata\ndata:  b\n\n:\n");
         assert_eq!(
             found,
-            [
-                ("(comment)".to_owned(), 6),
-                ("a\n\n b".to_owned(), 38),
-                ("(comment)".to_owned(), 41)
-            ]
+            [("(comment)".to_owned(), 6), ("a\n\n b".to_owned(), 38), ("(comment)".to_owned(), 41)]
         );
     }
 

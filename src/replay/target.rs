@@ -39,26 +39,17 @@ impl fmt::Debug for Target {
 impl Target {
     /// A target from a URL such as `http://127.0.0.1:8000` or `https://gateway.example/llm/v1`.
     pub fn new(url: &str) -> Result<Self, Error> {
-        let wrong = |reason: &str| Error::Url {
-            url: redacted(url),
-            reason: reason.to_owned(),
-        };
+        let wrong = |reason: &str| Error::Url { url: redacted(url), reason: reason.to_owned() };
         let example = "give one such as http://127.0.0.1:8000";
-        let uri: Uri = url
-            .parse()
-            .map_err(|error| wrong(&format!("{error}; {example}")))?;
+        let uri: Uri = url.parse().map_err(|error| wrong(&format!("{error}; {example}")))?;
         let tls = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => false,
             Some(scheme) if *scheme == Scheme::HTTPS => true,
             _ => return Err(wrong(&format!("its scheme is neither http nor https; {example}"))),
         };
-        let authority = uri
-            .authority()
-            .ok_or_else(|| wrong(&format!("it names no host; {example}")))?;
+        let authority = uri.authority().ok_or_else(|| wrong(&format!("it names no host; {example}")))?;
         if authority.as_str().contains('@') {
-            return Err(wrong(
-                "a URL is no place for a password; use --api-key-env or --header",
-            ));
+            return Err(wrong("a URL is no place for a password; use --api-key-env or --header"));
         }
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
@@ -67,10 +58,8 @@ impl Target {
             HeaderValue::from_str(authority.as_str()).map_err(|_| wrong("its host is malformed"))?;
         headers.insert(HOST, host_value);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("tokentape/", env!("CARGO_PKG_VERSION"))),
-        );
+        headers
+            .insert(USER_AGENT, HeaderValue::from_static(concat!("tokentape/", env!("CARGO_PKG_VERSION"))));
         Ok(Self {
             url: url.split(['?', '#']).next().unwrap_or(url).to_owned(),
             host,
@@ -85,9 +74,7 @@ impl Target {
     /// Adds a header from `Name: value`; it replaces one of the same name.
     pub fn header(&mut self, line: &str) -> Result<(), Error> {
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
-        let malformed = || Error::Header {
-            name: name.trim().to_owned(),
-        };
+        let malformed = || Error::Header { name: name.trim().to_owned() };
         if !line.contains(':') {
             return Err(malformed());
         }
@@ -100,9 +87,7 @@ impl Target {
 
     /// Sends `Authorization: Bearer KEY` with every request.
     pub fn api_key(&mut self, key: &str) -> Result<(), Error> {
-        let malformed = |_| Error::Header {
-            name: AUTHORIZATION.to_string(),
-        };
+        let malformed = |_| Error::Header { name: AUTHORIZATION.to_string() };
         let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(malformed)?;
         value.set_sensitive(true);
         self.headers.insert(AUTHORIZATION, value);
@@ -155,30 +140,17 @@ mod tests {
             ("https://h/gate/v1", "/gate/v1/chat/completions"),
             ("https://h/gate", "/gate/v1/chat/completions"),
         ] {
-            assert_eq!(
-                Target::new(url).unwrap().path("/v1/chat/completions"),
-                path,
-                "{url}"
-            );
+            assert_eq!(Target::new(url).unwrap().path("/v1/chat/completions"), path, "{url}");
         }
-        assert_eq!(
-            Target::new("http://h:1/v1").unwrap().path("/tokenize"),
-            "/v1/tokenize"
-        );
+        assert_eq!(Target::new("http://h:1/v1").unwrap().path("/tokenize"), "/v1/tokenize");
     }
 
     #[test]
     fn ports_and_addresses() {
         let target = Target::new("http://[::1]:8000").unwrap();
-        assert_eq!(
-            (target.host.as_str(), target.port, target.tls),
-            ("::1", 8000, false)
-        );
+        assert_eq!((target.host.as_str(), target.port, target.tls), ("::1", 8000, false));
         let target = Target::new("https://example.org").unwrap();
-        assert_eq!(
-            (target.host.as_str(), target.port, target.tls),
-            ("example.org", 443, true)
-        );
+        assert_eq!((target.host.as_str(), target.port, target.tls), ("example.org", 443, true));
     }
 
     #[test]

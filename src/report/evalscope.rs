@@ -15,10 +15,7 @@ pub(super) fn tables(measurement: &Measurement<'_>, options: &Options<'_>) -> St
 }
 
 pub(super) fn json(measurement: &Measurement<'_>, options: &Options<'_>) -> String {
-    summary_file(
-        &summarize(&rows(measurement, options.count_tokens)),
-        measurement.concurrency,
-    )
+    summary_file(&summarize(&rows(measurement, options.count_tokens)), measurement.concurrency)
 }
 
 /// The summary's lines, rounded to 4 digits. Without a limit the concurrency is -1, as later versions write it.
@@ -28,17 +25,11 @@ fn summary_lines(summary: &Summary, concurrency: Option<u32>) -> [(&'static str,
     let figure = |x: Option<f64>| x.map_or(Json::Int(-1), round);
     [
         ("Time taken for tests (s)", round(summary.time_taken)),
-        (
-            "Number of concurrency",
-            concurrency.map_or(Json::Int(-1), Json::from),
-        ),
+        ("Number of concurrency", concurrency.map_or(Json::Int(-1), Json::from)),
         ("Total requests", summary.total.into()),
         ("Succeed requests", summary.succeeded.into()),
         ("Failed requests", summary.failed.into()),
-        (
-            "Output token throughput (tok/s)",
-            figure(summary.output_throughput),
-        ),
+        ("Output token throughput (tok/s)", figure(summary.output_throughput)),
         ("Total token throughput (tok/s)", figure(summary.total_throughput)),
         ("Request throughput (req/s)", figure(summary.request_throughput)),
         ("Average latency (s)", figure(summary.latency)),
@@ -119,10 +110,7 @@ fn align_decimals(numbers: impl Iterator<Item = String>) -> Vec<String> {
         None => 0,
     };
     let most = numbers.iter().map(|number| places(number)).max().unwrap_or(0);
-    numbers
-        .into_iter()
-        .map(|number| format!("{number}{}", " ".repeat(most - places(&number))))
-        .collect()
+    numbers.into_iter().map(|number| format!("{number}{}", " ".repeat(most - places(&number)))).collect()
 }
 
 /// The percentiles as they are logged: tabulate's `pretty`, each cell centred. Without a final line end.
@@ -133,9 +121,7 @@ pub fn percentile_table(percentiles: &[Percentile]) -> String {
         return String::new();
     };
     let headers = first.each_ref().map(|(header, _)| (*header).to_owned());
-    let cells = lines
-        .iter()
-        .map(|line| line.each_ref().map(|(_, value)| cell(value)));
+    let cells = lines.iter().map(|line| line.each_ref().map(|(_, value)| cell(value)));
     let rows: Vec<[String; 9]> = std::iter::once(headers).chain(cells).collect();
 
     let widths: [usize; 9] = std::array::from_fn(|column| width(rows.iter().map(|row| row[column].as_str())));

@@ -41,13 +41,7 @@ fn empty() -> Result<Histogram<u64>, CreationError> {
 /// The run's `.hlog` file: an interval of the whole run for each of the tags `ttft`, `itl`, `tpot` and `e2el` as the
 /// `native` dialect defines them. Values are nanoseconds; the log's maxima are in milliseconds.
 pub fn hlog(measurement: &Measurement<'_>) -> Result<Vec<u8>, HlogError> {
-    let Samples {
-        ttft_ns,
-        itl_ns,
-        tpot_ns,
-        e2el_ns,
-        ..
-    } = samples(measurement);
+    let Samples { ttft_ns, itl_ns, tpot_ns, e2el_ns, .. } = samples(measurement);
     let mut bytes = Vec::new();
     let mut serializer = V2DeflateSerializer::new();
     let mut log = IntervalLogWriterBuilder::new()
@@ -56,16 +50,66 @@ pub fn hlog(measurement: &Measurement<'_>) -> Result<Vec<u8>, HlogError> {
         .begin_log_with(&mut bytes, &mut serializer)
         .map_err(|error| HlogError(error.to_string()))?;
     let duration = Duration::from_nanos(measurement.duration_ns);
-    for (tag, values) in [
-        ("ttft", ttft_ns),
-        ("itl", itl_ns),
-        ("tpot", tpot_ns),
-        ("e2el", e2el_ns),
-    ] {
+    for (tag, values) in [("ttft", ttft_ns), ("itl", itl_ns), ("tpot", tpot_ns), ("e2el", e2el_ns)] {
         let histogram = histogram(&values)?;
         log.write_histogram(&histogram, Duration::ZERO, duration, Tag::new(tag))
             .map_err(|error| HlogError(format!("{tag}: {error:?}")))?;
     }
     drop(log);
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use hdrhistogram::serialization::Deserializer;
+    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+
+    use super::*;
+    use crate::timeline::{Events, Facts, Outcome, Reads, Timeline};
+
+    #[test]
+    fn the_log_reads_back() {
+        let token = Facts::JSON.with(Facts::CHOICES).with(Facts::CONTENT);
+        let timelines = [Timeline {
+            reads: Reads { at_ns: vec![20_000_000, 29_000_000, 40_000_000], bytes: vec![1; 3] },
+            events: Events { read: vec![0, 1, 2], facts: vec![token; 3], tokens: Vec::new() },
+            outcome: Outcome::Success,
+            ..Timeline::default()
+        }];
+        let measurement = Measurement {
+            timelines: &timelines,
+            duration_ns: 50_000_000,
+            concurrency: None,
+            request_rate: None,
+        };
+        let log = hlog(&measurement).unwrap();
+
+        let mut read = Vec::new();
+        for entry in IntervalLogIterator::new(&log) {
+            if let LogEntry::Interval(interval) = entry.unwrap() {
+                let bytes = base64::Engine::decode(
+                    &base64::engine::general_purpose::STANDARD,
+                    interval.encoded_histogram(),
+                );
+                let histogram: Histogram<u64> =
+                    Deserializer::new().deserialize(&mut bytes.unwrap().as_slice()).unwrap();
+                let tag = interval.tag().map(|tag| tag.as_str().to_owned());
+                read.push((tag.unwrap(), histogram.len(), histogram.max()));
+                assert_eq!(interval.duration(), Duration::from_millis(50));
+            }
+        }
+        let near = |value: u64, ms: u64| value.abs_diff(ms * 1_000_000) < ms * 1000;
+        let expected = [("ttft", 1, 20), ("itl", 2, 11), ("tpot", 1, 10), ("e2el", 1, 40)];
+        assert_eq!(read.len(), expected.len());
+        for ((tag, count, max), expected) in read.iter().zip(expected) {
+            assert_eq!((tag.as_str(), *count), (expected.0, expected.1));
+            assert!(near(*max, expected.2), "{tag}: {max}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_count_at_its_end() {
+        let histogram = histogram(&[0.0, 1e18, f64::NAN]).unwrap();
+        assert_eq!(histogram.len(), 3);
+    }
 }

@@ -14,12 +14,7 @@ pub(super) fn json(measurement: &Measurement<'_>) -> String {
 /// The figures as a table, with a final line end.
 pub(super) fn table(measurement: &Measurement<'_>) -> String {
     let metrics = calculate(measurement);
-    let sections = [
-        requests(&metrics),
-        throughput(&metrics),
-        latencies(&metrics),
-        tokens(&metrics),
-    ];
+    let sections = [requests(&metrics), throughput(&metrics), latencies(&metrics), tokens(&metrics)];
     sections.join("\n")
 }
 
@@ -35,10 +30,7 @@ fn requests(metrics: &Metrics) -> String {
     for (kind, count) in &requests.failed_by_kind {
         text += &line(&format!("    {kind}"), count);
     }
-    for (label, count) in [
-        ("  cancelled", requests.cancelled),
-        ("  not sent", requests.not_sent),
-    ] {
+    for (label, count) in [("  cancelled", requests.cancelled), ("  not sent", requests.not_sent)] {
         if count > 0 {
             text += &line(label, count);
         }
@@ -55,18 +47,9 @@ fn throughput(metrics: &Metrics) -> String {
         text += &line("Request rate asked for", format!("{rate:.2} req/s"));
     }
     text += &line("Peak concurrency", metrics.peak_concurrency);
-    text += &line(
-        "Request throughput",
-        format!("{:.2} req/s", metrics.request_throughput_per_s),
-    );
-    text += &line(
-        "Output throughput",
-        format!("{:.2} tok/s", metrics.output_throughput_tokens_per_s),
-    );
-    text += &line(
-        "Total throughput",
-        format!("{:.2} tok/s", metrics.total_throughput_tokens_per_s),
-    );
+    text += &line("Request throughput", format!("{:.2} req/s", metrics.request_throughput_per_s));
+    text += &line("Output throughput", format!("{:.2} tok/s", metrics.output_throughput_tokens_per_s));
+    text += &line("Total throughput", format!("{:.2} tok/s", metrics.total_throughput_tokens_per_s));
     text
 }
 
@@ -81,24 +64,19 @@ fn latencies(metrics: &Metrics) -> String {
         ("E2EL", &metrics.e2el_ms),
         ("  from scheduled", &metrics.e2el_from_scheduled_ms),
     ];
-    let mut text = format!("{:<18}{:>8}", "Latency (ms)", "count");
-    for column in COLUMNS {
-        text += &format!("{column:>11}");
-    }
-    text.push('\n');
-    for (label, row) in rows {
-        text += &format!("{label:<18}{:>8}", row.count);
-        let decimals = decimals(row.p50);
-        for value in [
-            row.mean, row.std, row.p50, row.p90, row.p95, row.p99, row.p99_9, row.max,
-        ] {
-            if row.count > 0 {
-                text += &format!("{value:>11.decimals$}");
-            } else {
-                text += &format!("{:>11}", "-");
-            }
-        }
-        text.push('\n');
+    let row = |label: &str, count: String, cells: [String; 8]| {
+        let cells = cells.map(|cell| format!("{cell:>11}")).concat();
+        format!("{label:<18}{count:>8}{cells}\n")
+    };
+    let mut text = row("Latency (ms)", "count".to_owned(), COLUMNS.map(str::to_owned));
+    for (label, distribution) in rows {
+        let decimals = decimals(distribution.p50);
+        let cell = |value: f64| match distribution.count {
+            0 => "-".to_owned(),
+            _ => format!("{value:.decimals$}"),
+        };
+        let Distribution { count, mean, std, p50, p90, p95, p99, p99_9, max } = *distribution;
+        text += &row(label, count.to_string(), [mean, std, p50, p90, p95, p99, p99_9, max].map(cell));
     }
     text
 }
@@ -118,23 +96,96 @@ fn tokens(metrics: &Metrics) -> String {
     let mut text = line("Input tokens", tokens.input);
     text += &line("Output tokens", tokens.output);
     if tokens.requests_without_usage > 0 {
-        let note = format!(
-            "{} requests without usage: their output events",
-            tokens.requests_without_usage
-        );
+        let note = format!("{} requests without usage: their output events", tokens.requests_without_usage);
         text += &line("  counted by events", note);
     }
     text += &line("Output events", tokens.output_events);
     if tokens.merged_read_events > 0 {
-        let share = format!(
-            "{} ({:.2} %)",
-            tokens.merged_read_events,
-            tokens.merged_read_share * 100.0
-        );
+        let share = format!("{} ({:.2} %)", tokens.merged_read_events, tokens.merged_read_share * 100.0);
         text += &line("  sharing a socket read", share);
     }
     if tokens.silent_events > 0 {
         text += &line("Events with empty text", tokens.silent_events);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::{Events, Facts, Outcome, Reads, Timeline};
+
+    fn run() -> Vec<Timeline> {
+        let token = Facts::JSON.with(Facts::CHOICES).with(Facts::CONTENT);
+        let answered = |sent: u64| Timeline {
+            scheduled_ns: sent,
+            dispatched_ns: sent + 150_000,
+            reads: Reads { at_ns: vec![sent + 20_300_000, sent + 30_350_000], bytes: vec![1; 2] },
+            events: Events {
+                read: vec![0, 1, 1],
+                facts: vec![token, token, Facts::DONE],
+                tokens: Vec::new(),
+            },
+            end_ns: sent + 30_360_000,
+            outcome: Outcome::Success,
+            input_tokens: Some(100),
+            ..Timeline::default()
+        };
+        let refused = Outcome::Connect { message: "refused".into() };
+        vec![answered(0), answered(1_000), Timeline { outcome: refused, ..Timeline::default() }]
+    }
+
+    #[test]
+    fn the_table() {
+        let timelines = run();
+        let measurement = Measurement {
+            timelines: &timelines,
+            duration_ns: 40_000_000,
+            concurrency: Some(2),
+            request_rate: None,
+        };
+        let expected = "\
+Requests                    3
+  succeeded                 2
+  failed                    1
+    connect                 1
+
+Measured window             0.040 s
+Concurrency limit           2
+Peak concurrency            2
+Request throughput          50.00 req/s
+Output throughput           100.00 tok/s
+Total throughput            5100.00 tok/s
+
+Latency (ms)         count       mean        std        p50        p90        p95        p99      p99.9        max
+TTFT                     2      20.15       0.00      20.15      20.15      20.15      20.15      20.15      20.15
+  from scheduled         2      20.30       0.00      20.30      20.30      20.30      20.30      20.30      20.30
+ITL                      2      10.05       0.00      10.05      10.05      10.05      10.05      10.05      10.05
+TPOT                     2      10.05       0.00      10.05      10.05      10.05      10.05      10.05      10.05
+E2EL                     2      30.20       0.00      30.20      30.20      30.20      30.20      30.20      30.20
+  from scheduled         2      30.35       0.00      30.35      30.35      30.35      30.35      30.35      30.35
+
+Input tokens                200
+Output tokens               4
+  counted by events         2 requests without usage: their output events
+Output events               4
+";
+        assert_eq!(table(&measurement), expected);
+    }
+
+    #[test]
+    fn the_json_has_the_documented_keys() {
+        let timelines = run();
+        let measurement =
+            Measurement { timelines: &timelines, duration_ns: 1, concurrency: None, request_rate: None };
+        let json: serde_json::Value = serde_json::from_str(&json(&measurement)).unwrap();
+        let docs = include_str!("../../docs/metrics.md");
+        let mut keys = vec![&json];
+        while let Some(value) = keys.pop() {
+            for (key, value) in value.as_object().into_iter().flatten() {
+                assert!(docs.contains(&format!("`{key}`")) || key == "connect", "{key} is not documented");
+                keys.push(value);
+            }
+        }
+    }
 }

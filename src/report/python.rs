@@ -1,7 +1,5 @@
 //! Python's ways of writing numbers and JSON, byte for byte.
 
-use std::fmt::Write;
-
 /// `repr(x)` of a float, which is what `json.dumps` writes: the shortest digits that read back as `x`, with an
 /// exponent below 1e-4 and from 1e16 on.
 pub(super) fn float(x: f64) -> String {
@@ -87,28 +85,14 @@ impl Json {
     /// `json.dumps(value)`: one line, `", "` and `": "` between, everything beyond ASCII escaped.
     pub(super) fn dumps(&self) -> String {
         let mut out = String::new();
-        self.write(
-            &mut out,
-            &Style {
-                indent: None,
-                ascii: true,
-            },
-            0,
-        );
+        self.write(&mut out, &Style { indent: None, ascii: true }, 0);
         out
     }
 
     /// `json.dumps(value, indent=4, ensure_ascii=False)`.
     pub(super) fn dumps_indented(&self) -> String {
         let mut out = String::new();
-        self.write(
-            &mut out,
-            &Style {
-                indent: Some(4),
-                ascii: false,
-            },
-            0,
-        );
+        self.write(&mut out, &Style { indent: Some(4), ascii: false }, 0);
         out
     }
 
@@ -178,10 +162,7 @@ impl Style {
                 '\u{8}' => out.push_str("\\b"),
                 '\u{c}' => out.push_str("\\f"),
                 c if c < ' ' || (self.ascii && c > '~') => {
-                    for unit in c.encode_utf16(&mut [0; 2]) {
-                        // Writing to a string cannot fail.
-                        let _: std::fmt::Result = write!(out, "\\u{unit:04x}");
-                    }
+                    out.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
                 }
                 c => out.push(c),
             }
@@ -260,10 +241,7 @@ mod tests {
             ("b\n".into(), Json::Str("é\u{1f600}\"\u{7f}\u{1}".into())),
             ("empty".into(), Json::List(Vec::new())),
             ("none".into(), Json::Object(Vec::new())),
-            (
-                "x".into(),
-                Json::List(vec![Json::Float(1e-5), Json::Float(f64::NAN), Json::Null]),
-            ),
+            ("x".into(), Json::List(vec![Json::Float(1e-5), Json::Float(f64::NAN), Json::Null])),
         ]);
         let dumped = concat!(
             r#"{"a": [1, 2], "b\n": "\u00e9\ud83d\ude00\"\u007f\u0001", "#,

@@ -8,6 +8,9 @@ use super::{Options, VllmOptions};
 use crate::metrics::vllm::{Metrics, Output, Stats, Version, calculate, outputs};
 use crate::metrics::{Measurement, is_completion};
 
+/// The version whose table and file this writes.
+const VERSION: Version = Version::V0_11_0;
+
 /// A latency with a section of its own in the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Metric {
@@ -120,11 +123,9 @@ pub(super) fn json(measurement: &Measurement<'_>, options: &Options<'_>) -> Stri
 }
 
 fn compute<'a>(measurement: &Measurement<'a>, options: &Options<'_>) -> (Vec<Output<'a>>, Metrics) {
-    let outputs = outputs(measurement, Version::V0_11_0, options.count_tokens);
-    let VllmOptions {
-        percentiles, goodput, ..
-    } = &options.vllm;
-    let metrics = calculate(&outputs, measurement.duration_s(), percentiles, *goodput);
+    let outputs = outputs(measurement, VERSION, options.count_tokens);
+    let VllmOptions { percentiles, goodput, .. } = &options.vllm;
+    let metrics = calculate(&outputs, VERSION, measurement.duration_s(), percentiles, *goodput);
     (outputs, metrics)
 }
 
@@ -148,14 +149,8 @@ pub fn console(metrics: &Metrics, traffic: Traffic, options: &VllmOptions) -> St
         table.figure("Request goodput (req/s):", goodput);
     }
     table.figure("Output token throughput (tok/s):", metrics.output_throughput);
-    table.figure(
-        "Peak output token throughput (tok/s):",
-        metrics.max_output_tokens_per_s,
-    );
-    table.figure(
-        "Peak concurrent requests:",
-        metrics.max_concurrent_requests as f64,
-    );
+    table.figure("Peak output token throughput (tok/s):", metrics.max_output_tokens_per_s);
+    table.figure("Peak concurrent requests:", metrics.max_concurrent_requests as f64);
     table.figure("Total Token throughput (tok/s):", metrics.total_token_throughput);
     for metric in sections(options) {
         let (stats, name) = (metric.of(metrics), metric.key().to_uppercase());
@@ -167,45 +162,37 @@ pub fn console(metrics: &Metrics, traffic: Traffic, options: &VllmOptions) -> St
         }
     }
     table.banner("", '=');
-    table.0
+    table.0.join("\n") + "\n"
 }
 
 /// The sections asked for, in the table's own order.
 fn sections(options: &VllmOptions) -> impl Iterator<Item = Metric> + '_ {
-    Metric::ALL
-        .into_iter()
-        .filter(|metric| options.metrics.contains(metric))
+    Metric::ALL.into_iter().filter(|metric| options.metrics.contains(metric))
 }
 
 /// `99`, `99.9`.
 fn percentile_word(p: f64) -> String {
-    if p.fract() == 0.0 {
-        format!("{p:.0}")
-    } else {
-        python::float(p)
-    }
+    if p.fract() == 0.0 { format!("{p:.0}") } else { python::float(p) }
 }
 
 /// Lines of `{:<40} {:<10}`.
 #[derive(Default)]
-struct Table(String);
+struct Table(Vec<String>);
 
 impl Table {
     /// `{text:{fill}^50}`.
     fn banner(&mut self, text: &str, fill: char) {
         let gap = 50usize.saturating_sub(text.len());
-        self.0.extend(std::iter::repeat_n(fill, gap / 2));
-        self.0.push_str(text);
-        self.0.extend(std::iter::repeat_n(fill, gap - gap / 2));
-        self.0.push('\n');
+        let side = |width| std::iter::repeat_n(fill, width).collect::<String>();
+        self.0.push(side(gap / 2) + text + &side(gap - gap / 2));
     }
 
     fn text(&mut self, label: &str, value: impl Display) {
-        self.0.push_str(&format!("{label:<40} {value:<10}\n"));
+        self.0.push(format!("{label:<40} {value:<10}"));
     }
 
     fn figure(&mut self, label: &str, value: f64) {
-        self.0.push_str(&format!("{label:<40} {value:<10.2}\n"));
+        self.0.push(format!("{label:<40} {value:<10.2}"));
     }
 }
 
@@ -219,11 +206,7 @@ pub fn result_file(
     options: &VllmOptions,
 ) -> String {
     let run = &options.run;
-    let backend = if traffic.completions {
-        "openai"
-    } else {
-        "openai-chat"
-    };
+    let backend = if traffic.completions { "openai" } else { "openai-chat" };
     let rate = traffic.request_rate.map_or(Json::from("inf"), Json::from);
     let mut file = Fields::default();
     file.add("date", Json::or_null(run.date.as_deref()));
@@ -231,10 +214,7 @@ pub fn result_file(
     file.add("backend", backend);
     file.add("label", Json::or_null(run.label.as_deref()));
     file.add("model_id", run.model.as_str());
-    file.add(
-        "tokenizer_id",
-        run.tokenizer.as_ref().unwrap_or(&run.model).as_str(),
-    );
+    file.add("tokenizer_id", run.tokenizer.as_ref().unwrap_or(&run.model).as_str());
     file.add("num_prompts", outputs.len());
     for (key, value) in &run.metadata {
         file.add(key, value.as_str());
@@ -252,24 +232,11 @@ pub fn result_file(
     file.add("total_token_throughput", metrics.total_token_throughput);
     if options.detailed {
         let output_len = |output: &Output<'_>| if output.success { output.output_tokens } else { 0 };
-        file.add(
-            "input_lens",
-            Json::list(outputs.iter().map(|output| output.prompt_len)),
-        );
+        file.add("input_lens", Json::list(outputs.iter().map(|output| output.prompt_len)));
         file.add("output_lens", Json::list(outputs.iter().map(output_len)));
         file.add("ttfts", Json::list(outputs.iter().map(|output| output.ttft)));
-        file.add(
-            "itls",
-            Json::list(
-                outputs
-                    .iter()
-                    .map(|output| Json::list(output.itl.iter().copied())),
-            ),
-        );
-        file.add(
-            "generated_texts",
-            Json::list(outputs.iter().map(|output| &*output.generated_text)),
-        );
+        file.add("itls", Json::list(outputs.iter().map(|output| Json::list(output.itl.iter().copied()))));
+        file.add("generated_texts", Json::list(outputs.iter().map(|output| &*output.generated_text)));
         file.add("errors", Json::list(outputs.iter().map(|output| &*output.error)));
     }
     file.add("max_output_tokens_per_s", metrics.max_output_tokens_per_s);

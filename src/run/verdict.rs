@@ -30,37 +30,20 @@ impl Verdict {
             format!("{unaccounted} of {all} requests are unaccounted for: a fault of tokentape"),
         );
         let unsent = counts.cancelled + counts.not_sent;
-        against(
-            unsent > 0,
-            format!("interrupted: {unsent} of {all} requests were cut off or not sent"),
-        );
-        let kinds: Vec<String> = counts
-            .failed
-            .iter()
-            .map(|(kind, count)| format!("{count} {kind}"))
-            .collect();
+        against(unsent > 0, format!("interrupted: {unsent} of {all} requests were cut off or not sent"));
+        let kinds: Vec<String> =
+            counts.failed.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         against(
             !kinds.is_empty(),
-            format!(
-                "{} of {all} requests failed: {}",
-                counts.all_failed(),
-                kinds.join(", ")
-            ),
+            format!("{} of {all} requests failed: {}", counts.all_failed(), kinds.join(", ")),
         );
-        Self {
-            valid: reasons.is_empty(),
-            reasons,
-        }
+        Self { valid: reasons.is_empty(), reasons }
     }
 
     /// `VALID`, or `INVALID: reason; reason`.
     #[must_use]
     pub fn line(&self) -> String {
-        if self.valid {
-            "VALID".to_owned()
-        } else {
-            format!("INVALID: {}", self.reasons.join("; "))
-        }
+        if self.valid { "VALID".to_owned() } else { format!("INVALID: {}", self.reasons.join("; ")) }
     }
 }
 
@@ -70,27 +53,12 @@ mod tests {
 
     #[test]
     fn every_request_must_have_ended_well() {
-        let good = Counts {
-            requests: 2,
-            succeeded: 2,
-            ..Counts::default()
-        };
+        let good = Counts { requests: 2, succeeded: 2, ..Counts::default() };
         assert_eq!(Verdict::of(&good).line(), "VALID");
-        let mut bad = Counts {
-            requests: 9,
-            succeeded: 2,
-            cancelled: 1,
-            not_sent: 2,
-            ..Counts::default()
-        };
+        let mut bad = Counts { requests: 9, succeeded: 2, cancelled: 1, not_sent: 2, ..Counts::default() };
         bad.failed.insert("timeout".to_owned(), 3);
         let line = Verdict::of(&bad).line();
-        for part in [
-            "INVALID",
-            "1 of 9 requests are unaccounted",
-            "3 of 9",
-            "3 timeout",
-        ] {
+        for part in ["INVALID", "1 of 9 requests are unaccounted", "3 of 9", "3 timeout"] {
             assert!(line.contains(part), "{line}");
         }
     }

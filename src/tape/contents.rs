@@ -33,14 +33,8 @@ pub struct Contents {
 impl Contents {
     /// Adds a request.
     pub fn add(&mut self, request: &Request) {
-        request
-            .input_tokens
-            .into_iter()
-            .for_each(|tokens| self.input_tokens.add(tokens.into()));
-        request
-            .output_tokens
-            .into_iter()
-            .for_each(|tokens| self.output_tokens.add(tokens.into()));
+        request.input_tokens.into_iter().for_each(|tokens| self.input_tokens.add(tokens.into()));
+        request.output_tokens.into_iter().for_each(|tokens| self.output_tokens.add(tokens.into()));
         self.body_bytes.add(request.body.len() as u64);
         self.arrivals.add(request.offset_ns);
         count(&mut self.paths, &request.path);
@@ -66,9 +60,7 @@ fn model(body: &[u8]) -> Option<Cow<'_, str>> {
         #[serde(borrow)]
         model: Cow<'a, str>,
     }
-    serde_json::from_slice::<Body<'_>>(body)
-        .ok()
-        .map(|body| body.model)
+    serde_json::from_slice::<Body<'_>>(body).ok().map(|body| body.model)
 }
 
 /// Collects how a quantity is spread over the requests that have it.
@@ -86,12 +78,7 @@ impl Default for Spread {
         // Token counts are `u32`, bodies shorter than a frame; so the histogram never has to grow.
         #[expect(clippy::expect_used, reason = "the bounds are constants, and valid")]
         let histogram = Histogram::new_with_max(u64::from(u32::MAX), 3).expect("valid bounds");
-        Self {
-            histogram,
-            min: u64::MAX,
-            max: 0,
-            total: 0,
-        }
+        Self { histogram, min: u64::MAX, max: 0, total: 0 }
     }
 }
 
@@ -149,11 +136,7 @@ pub struct Arrivals {
 
 impl Arrivals {
     fn add(&mut self, offset_ns: u64) {
-        self.first_ns = if self.count == 0 {
-            offset_ns
-        } else {
-            self.first_ns.min(offset_ns)
-        };
+        self.first_ns = if self.count == 0 { offset_ns } else { self.first_ns.min(offset_ns) };
         self.last_ns = self.last_ns.max(offset_ns);
         self.count += 1;
     }
@@ -195,15 +178,7 @@ mod tests {
         let mut contents = Contents::default();
         (0..100).for_each(|index| contents.add(&request(index)));
         let figures = contents.input_tokens.figures().unwrap();
-        let expected = Figures {
-            count: 100,
-            total: 5050,
-            min: 1,
-            mean: 50.5,
-            p50: 50,
-            p90: 90,
-            max: 100,
-        };
+        let expected = Figures { count: 100, total: 5050, min: 1, mean: 50.5, p50: 50, p90: 90, max: 100 };
         assert_eq!(figures, expected);
         assert_eq!(contents.output_tokens.figures(), None);
         assert_eq!(contents.arrivals.span_ns(), Some(49_500_000_000));

@@ -28,10 +28,7 @@ impl WorkloadDigest {
     /// The digest of no requests.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            hasher: blake3::Hasher::new(),
-            pending: Vec::with_capacity(BATCH_BYTES),
-        }
+        Self { hasher: blake3::Hasher::new(), pending: Vec::with_capacity(BATCH_BYTES) }
     }
 
     /// Adds the next request.
@@ -57,8 +54,7 @@ impl WorkloadDigest {
     }
 
     fn add_sized(&mut self, bytes: &[u8]) {
-        self.pending
-            .extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.pending.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
         if self.pending.len() + bytes.len() > BATCH_BYTES {
             self.hasher.update(&self.pending);
             self.pending.clear();
@@ -120,10 +116,7 @@ mod tests {
             body: vec![0xff],
             input_tokens: None,
             output_tokens: None,
-            session: Some(Session {
-                id: "s".to_owned(),
-                turn: 2,
-            }),
+            session: Some(Session { id: "s".to_owned(), turn: 2 }),
         };
         let mut bytes = Vec::new();
         bytes.extend(b"\x04\0\0\0\0\0\0\0POST");
@@ -139,15 +132,8 @@ mod tests {
         let expected = blake3::hash(&bytes).to_hex().to_string();
         assert_eq!(digest(&[request(), second]), expected);
         let described = include_str!("../../docs/tape-format.md");
-        assert!(
-            described.contains(&expected),
-            "docs/tape-format.md should show {expected}"
-        );
-        assert!(
-            described.contains(&digest(&[])),
-            "docs/tape-format.md should show {}",
-            digest(&[])
-        );
+        assert!(described.contains(&expected), "docs/tape-format.md should show {expected}");
+        assert!(described.contains(&digest(&[])), "docs/tape-format.md should show {}", digest(&[]));
     }
 
     #[test]
@@ -158,21 +144,12 @@ mod tests {
             change(&mut request);
             digest(&[request])
         };
-        assert_eq!(
-            base,
-            changed(|r| (r.input_tokens, r.output_tokens) = (None, Some(9)))
-        );
+        assert_eq!(base, changed(|r| (r.input_tokens, r.output_tokens) = (None, Some(9))));
         assert_ne!(base, changed(|r| r.method = "PUT".to_owned()));
         assert_ne!(base, changed(|r| r.path.push('/')));
         assert_ne!(base, changed(|r| r.body.push(b' ')));
         assert_ne!(base, changed(|r| r.offset_ns = 1));
-        assert_ne!(
-            base,
-            changed(|r| r.session = Some(Session {
-                id: String::new(),
-                turn: 0
-            }))
-        );
+        assert_ne!(base, changed(|r| r.session = Some(Session { id: String::new(), turn: 0 })));
         assert_ne!(base, digest(&[request(), request()]));
     }
 
@@ -180,19 +157,8 @@ mod tests {
     fn batches_do_not_show() {
         let mut requests = Vec::new();
         let mut bytes = Vec::new();
-        for size in [
-            0,
-            1,
-            BATCH_BYTES - 1,
-            BATCH_BYTES,
-            BATCH_BYTES + 1,
-            3 * BATCH_BYTES,
-            7,
-        ] {
-            let request = Request {
-                body: vec![b'x'; size],
-                ..request()
-            };
+        for size in [0, 1, BATCH_BYTES - 1, BATCH_BYTES, BATCH_BYTES + 1, 3 * BATCH_BYTES, 7] {
+            let request = Request { body: vec![b'x'; size], ..request() };
             bytes.extend(b"\x04\0\0\0\0\0\0\0POST\x0f\0\0\0\0\0\0\0/v1/completions");
             bytes.extend((size as u64).to_le_bytes());
             bytes.extend(&request.body);

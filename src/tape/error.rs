@@ -17,10 +17,7 @@ pub struct Error {
 
 impl Error {
     pub(super) fn new(path: &Path, kind: impl Into<ErrorKind>) -> Self {
-        Self {
-            path: path.to_owned(),
-            kind: Box::new(kind.into()),
-        }
+        Self { path: path.to_owned(), kind: Box::new(kind.into()) }
     }
 
     /// The tape's file.
@@ -168,16 +165,12 @@ impl fmt::Display for Holds {
         match self {
             Holds::Footer { frame } => write!(f, "frame {frame} (the footer)"),
             Holds::Header => write!(f, "frame 0 (the header)"),
-            Holds::Requests {
-                frame,
-                first,
-                end: Some(end),
-            } => write!(f, "frame {frame} (requests {first}..{end})"),
-            Holds::Requests {
-                frame,
-                first,
-                end: None,
-            } => write!(f, "frame {frame} (requests from {first} on)"),
+            Holds::Requests { frame, first, end: Some(end) } => {
+                write!(f, "frame {frame} (requests {first}..{end})")
+            }
+            Holds::Requests { frame, first, end: None } => {
+                write!(f, "frame {frame} (requests from {first} on)")
+            }
         }
     }
 }

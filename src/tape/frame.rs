@@ -59,11 +59,7 @@ pub(super) struct SeekTable {
 
 impl SeekTable {
     fn push(&mut self, compressed: u32, decompressed: u32) {
-        self.frames.push(Frame {
-            offset: self.end,
-            compressed,
-            decompressed,
-        });
+        self.frames.push(Frame { offset: self.end, compressed, decompressed });
         self.end += u64::from(compressed);
     }
 
@@ -104,17 +100,13 @@ impl SeekTable {
         }
         let count = u32::from_le_bytes([c0, c1, c2, c3]) as usize;
         if count > MAX_FRAMES {
-            return damaged(&format!(
-                "it lists {count} frames, above the limit of {MAX_FRAMES}"
-            ));
+            return damaged(&format!("it lists {count} frames, above the limit of {MAX_FRAMES}"));
         }
         // Entries of other writers may carry a checksum; the frames have their own.
         let entry_bytes = if descriptor & CHECKSUM_FLAG == 0 { 8 } else { 12 };
         let size = count * entry_bytes;
         let Some(table_at) = footer_at.checked_sub(size as u64 + 8) else {
-            return damaged(&format!(
-                "it lists {count} frames, more than the file has room for"
-            ));
+            return damaged(&format!("it lists {count} frames, more than the file has room for"));
         };
         let mut bytes = vec![0; size + 8];
         file.read_exact_at(&mut bytes, table_at)?;
@@ -122,10 +114,7 @@ impl SeekTable {
         if le_u32(head) != SKIPPABLE_MAGIC || le_u32(&head[4..]) as usize != size + 9 {
             return damaged("it does not begin where its frame count says");
         }
-        let mut table = Self {
-            frames: Vec::with_capacity(count),
-            end: 0,
-        };
+        let mut table = Self { frames: Vec::with_capacity(count), end: 0 };
         for entry in entries.chunks_exact(entry_bytes) {
             let (compressed, decompressed) = (le_u32(entry), le_u32(&entry[4..]));
             let number = table.frames.len();
@@ -142,10 +131,7 @@ impl SeekTable {
             table.push(compressed, decompressed);
         }
         if table.end != table_at {
-            return damaged(&format!(
-                "its frames add up to {} bytes, the file has {table_at}",
-                table.end
-            ));
+            return damaged(&format!("its frames add up to {} bytes, the file has {table_at}", table.end));
         }
         Ok(Some(table))
     }
@@ -153,11 +139,7 @@ impl SeekTable {
 
 /// The first four bytes as a number. Callers pass at least four.
 fn le_u32(bytes: &[u8]) -> u32 {
-    bytes
-        .iter()
-        .take(4)
-        .rev()
-        .fold(0, |value, &byte| value << 8 | u32::from(byte))
+    bytes.iter().take(4).rev().fold(0, |value, &byte| value << 8 | u32::from(byte))
 }
 
 /// Writes frames, and their sizes into a seek table.
@@ -172,11 +154,7 @@ impl Packer {
         let mut compressor = Compressor::new(level)?;
         compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
         compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-        Ok(Self {
-            compressor,
-            compressed: Vec::new(),
-            table: SeekTable::default(),
-        })
+        Ok(Self { compressor, compressed: Vec::new(), table: SeekTable::default() })
     }
 
     /// Writes one frame of `bytes`.
@@ -198,9 +176,7 @@ impl Packer {
 
 impl fmt::Debug for Packer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Packer")
-            .field("table", &self.table)
-            .finish_non_exhaustive()
+        f.debug_struct("Packer").field("table", &self.table).finish_non_exhaustive()
     }
 }
 
@@ -212,10 +188,7 @@ pub(super) struct Unpacker {
 
 impl Unpacker {
     pub(super) fn new() -> Self {
-        Self {
-            context: DCtx::create(),
-            compressed: Vec::new(),
-        }
+        Self { context: DCtx::create(), compressed: Vec::new() }
     }
 
     /// Replaces `out` by what `frame` unpacks to, which is exactly as much as it claims. Positional reads leave the
@@ -223,9 +196,7 @@ impl Unpacker {
     pub(super) fn unpack(&mut self, file: &File, frame: Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
         let claimed = frame.decompressed as usize;
         let bomb = |found: &dyn fmt::Display| {
-            Err(FrameError::Bomb(format!(
-                "claims to unpack to {claimed} bytes and unpacks to {found}"
-            )))
+            Err(FrameError::Bomb(format!("claims to unpack to {claimed} bytes and unpacks to {found}")))
         };
         self.compressed.resize(frame.compressed as usize, 0);
         file.read_exact_at(&mut self.compressed, frame.offset)?;
@@ -246,9 +217,9 @@ impl Unpacker {
         // The decompressor stops at the buffer's capacity, which never exceeds a claim that passed the limit.
         match self.context.decompress(out, &self.compressed) {
             Ok(size) if size > claimed => bomb(&size),
-            Ok(size) if size < claimed => Err(FrameError::Damaged(format!(
-                "it unpacks to {size} bytes, by the seek table {claimed}"
-            ))),
+            Ok(size) if size < claimed => {
+                Err(FrameError::Damaged(format!("it unpacks to {size} bytes, by the seek table {claimed}")))
+            }
             Ok(_) if !has_checksum(&self.compressed) => {
                 Err(FrameError::Damaged("it has no checksum".to_owned()))
             }

@@ -88,7 +88,7 @@ fn parse_request(line: &[u8]) -> Result<Line, String> {
 }
 
 /// The parser's reason, less the line number, which is always 1 here.
-#[expect(clippy::needless_pass_by_value, reason = "the signature that map_err takes")]
+
 fn in_words(error: serde_json::Error) -> String {
     error.to_string().replace(" at line 1 column ", " at byte ")
 }
@@ -182,9 +182,7 @@ mod tests {
     fn a_request_reads_wherever_its_tag_stands() {
         let last = REQUEST.replace('}', r#","type":"request"}"#);
         for line in [tagged("request", REQUEST), last.into_bytes()] {
-            let Line::Request(request) = parse(&line).unwrap() else {
-                panic!("not a request")
-            };
+            let Line::Request(request) = parse(&line).unwrap() else { panic!("not a request") };
             assert_eq!((request.index, request.body.as_slice()), (7, "é\n".as_bytes()));
         }
     }
@@ -193,15 +191,8 @@ mod tests {
     fn unknown_fields_are_a_newer_minor_version_and_unknown_types_are_an_error() {
         let newer = REQUEST.replace('}', r#","priority":3}"#);
         assert!(matches!(parse(&tagged("request", &newer)), Ok(Line::Request(_))));
-        assert!(matches!(
-            parse(&tagged("response", r#"{"status":200}"#)),
-            Ok(Line::Response)
-        ));
-        assert!(
-            parse(&tagged("requests", REQUEST))
-                .unwrap_err()
-                .contains("unknown type")
-        );
+        assert!(matches!(parse(&tagged("response", r#"{"status":200}"#)), Ok(Line::Response)));
+        assert!(parse(&tagged("requests", REQUEST)).unwrap_err().contains("unknown type"));
     }
 
     #[test]
@@ -211,10 +202,6 @@ mod tests {
         let none = REQUEST.replace("body", "text");
         assert!(parse(&tagged("request", &none)).unwrap_err().contains("neither"));
         let bad = REQUEST.replace("body", "body_base64");
-        assert!(
-            parse(&tagged("request", &bad))
-                .unwrap_err()
-                .contains("not base64")
-        );
+        assert!(parse(&tagged("request", &bad)).unwrap_err().contains("not base64"));
     }
 }

@@ -35,23 +35,13 @@ impl Reader {
         let Some(table) =
             SeekTable::read(&file, compressed_bytes).map_err(|error| fail(seek_table_kind(error)))?
         else {
-            let missing = || {
-                fail(ErrorKind::SeekTable {
-                    reason: "it is not at the end of the file".to_owned(),
-                })
-            };
+            let missing =
+                || fail(ErrorKind::SeekTable { reason: "it is not at the end of the file".to_owned() });
             return Err(salvage.find_map(Result::err).unwrap_or_else(missing));
         };
         let (header, header_line) = salvage.into_header();
         let footer = read_ends(&file, &table, &header_line).map_err(fail)?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            compressed_bytes,
-            table,
-            header,
-            footer,
-        })
+        Ok(Self { path: path.to_owned(), file, compressed_bytes, table, header, footer })
     }
 
     /// The tape's file.
@@ -81,11 +71,7 @@ impl Reader {
     /// The size of all its lines, in bytes.
     #[must_use]
     pub fn decompressed_bytes(&self) -> u64 {
-        self.table
-            .frames
-            .iter()
-            .map(|frame| u64::from(frame.decompressed))
-            .sum()
+        self.table.frames.iter().map(|frame| u64::from(frame.decompressed)).sum()
     }
 
     /// The number of its frames, those of the header and the footer included.
@@ -120,17 +106,8 @@ impl Reader {
     /// What a frame holds, by the footer.
     fn holds(&self, frame: usize) -> Holds {
         let first = self.footer.index[frame - 1];
-        let end = self
-            .footer
-            .index
-            .get(frame)
-            .copied()
-            .unwrap_or(self.footer.requests);
-        Holds::Requests {
-            frame,
-            first,
-            end: Some(end),
-        }
+        let end = self.footer.index.get(frame).copied().unwrap_or(self.footer.requests);
+        Holds::Requests { frame, first, end: Some(end) }
     }
 }
 
@@ -153,9 +130,7 @@ impl Requests<'_> {
                 Some(Line::Request(request)) => return Ok(Some(request)),
                 Some(Line::Response) => {}
                 Some(Line::Footer(_)) => {
-                    return Err(self
-                        .records
-                        .malformed("a footer before the last frame".to_owned()));
+                    return Err(self.records.malformed("a footer before the last frame".to_owned()));
                 }
                 None if self.next_frame < self.reader.frames() - 1 => self.load()?,
                 None => return self.at_end(),
@@ -188,11 +163,7 @@ impl Requests<'_> {
         if found == recorded {
             return Ok(None);
         }
-        Err(ErrorKind::Count {
-            what: "number of requests",
-            recorded,
-            found,
-        })
+        Err(ErrorKind::Count { what: "number of requests", recorded, found })
     }
 }
 
@@ -203,10 +174,7 @@ impl Iterator for Requests<'_> {
         if self.ended {
             return None;
         }
-        let step = self
-            .step()
-            .map_err(|kind| Error::new(&self.reader.path, kind))
-            .transpose();
+        let step = self.step().map_err(|kind| Error::new(&self.reader.path, kind)).transpose();
         self.ended = !matches!(step, Some(Ok(_)));
         step
     }
@@ -214,26 +182,18 @@ impl Iterator for Requests<'_> {
 
 /// Reads the first and the last frame by the seek table: the header as it was read without the table, and the footer.
 fn read_ends(file: &File, table: &SeekTable, header_line: &[u8]) -> Result<Footer, ErrorKind> {
-    let seek_table = |reason: &str| {
-        Err(ErrorKind::SeekTable {
-            reason: reason.to_owned(),
-        })
-    };
+    let seek_table = |reason: &str| Err(ErrorKind::SeekTable { reason: reason.to_owned() });
     let ([first, .., last], frames) = (table.frames.as_slice(), table.frames.len()) else {
         return seek_table("it lists fewer than the two frames of a header and a footer");
     };
     let mut unpacker = Unpacker::new();
     let mut bytes = Vec::new();
-    unpacker
-        .unpack(file, *first, &mut bytes)
-        .map_err(|error| error.into_kind(Holds::Header, None))?;
+    unpacker.unpack(file, *first, &mut bytes).map_err(|error| error.into_kind(Holds::Header, None))?;
     if bytes != header_line {
         return seek_table("its first frame is not the header's");
     }
     let holds = Holds::Footer { frame: frames - 1 };
-    unpacker
-        .unpack(file, *last, &mut bytes)
-        .map_err(|error| error.into_kind(holds, None))?;
+    unpacker.unpack(file, *last, &mut bytes).map_err(|error| error.into_kind(holds, None))?;
     let no_footer = |reason: String| Err(ErrorKind::Frame { holds, reason });
     let footer = match bytes.strip_suffix(b"\n").map(line::parse) {
         Some(Ok(Line::Footer(footer))) => footer,
@@ -263,9 +223,7 @@ fn check_index(footer: &Footer, frames: usize) -> Result<(), ErrorKind> {
 fn seek_table_kind(error: FrameError) -> ErrorKind {
     match error {
         FrameError::Bomb(reason) | FrameError::Damaged(reason) => ErrorKind::SeekTable { reason },
-        FrameError::Cut | FrameError::Missing => ErrorKind::SeekTable {
-            reason: "it is cut".to_owned(),
-        },
+        FrameError::Cut | FrameError::Missing => ErrorKind::SeekTable { reason: "it is cut".to_owned() },
         FrameError::Io(error) => ErrorKind::Io(error),
     }
 }
@@ -326,10 +284,7 @@ mod tests {
 
     fn requests() -> impl Strategy<Value = Vec<Request>> {
         vec(request(), 0..40).prop_map(|mut requests| {
-            requests
-                .iter_mut()
-                .zip(0..)
-                .for_each(|(request, index)| request.index = index);
+            requests.iter_mut().zip(0..).for_each(|(request, index)| request.index = index);
             requests
         })
     }
@@ -378,13 +333,7 @@ mod tests {
                 session: None,
             })
             .collect();
-        let (file, footer) = write(
-            &requests,
-            Layout {
-                frame_bytes: 5 << 10,
-                level: 3,
-            },
-        );
+        let (file, footer) = write(&requests, Layout { frame_bytes: 5 << 10, level: 3 });
         assert_eq!(footer.index, [0, 4, 8, 12, 16, 20, 24, 28]);
         let reader = Reader::open(file.path()).unwrap();
         let mut part = reader.requests_in(17..19);

@@ -20,10 +20,7 @@ pub(super) struct Records {
 impl Records {
     /// No lines yet; the request that is due first.
     pub(super) fn from(due: u64) -> Self {
-        Self {
-            due,
-            ..Self::default()
-        }
+        Self { due, ..Self::default() }
     }
 
     /// Starts again at the frame's first line.
@@ -59,10 +56,6 @@ impl Records {
     }
 
     pub(super) fn malformed(&self, reason: String) -> ErrorKind {
-        ErrorKind::Record {
-            due: self.due,
-            frame: self.frame,
-            reason,
-        }
+        ErrorKind::Record { due: self.due, frame: self.frame, reason }
     }
 }

@@ -34,11 +34,7 @@ impl Salvage {
         let file = File::open(path).map_err(|error| fail(error.into()))?;
         let mut input = Sequential::new(BufReader::new(file));
         let mut line = Vec::new();
-        let not_a_tape = |reason: &str| {
-            fail(ErrorKind::NotATape {
-                reason: reason.to_owned(),
-            })
-        };
+        let not_a_tape = |reason: &str| fail(ErrorKind::NotATape { reason: reason.to_owned() });
         match input.unpack(MAX_HEADER_BYTES, &mut line) {
             Ok(true) => {}
             Ok(false) => return Err(not_a_tape("it is empty")),
@@ -51,9 +47,7 @@ impl Salvage {
             return Err(fail(ErrorKind::Newer { found: version }));
         }
         let header = line::parse_header(&line).map_err(|reason| {
-            fail(ErrorKind::NotATape {
-                reason: format!("its header is malformed: {reason}"),
-            })
+            fail(ErrorKind::NotATape { reason: format!("its header is malformed: {reason}") })
         })?;
         Ok(Self {
             path: path.to_owned(),
@@ -87,9 +81,7 @@ impl Salvage {
         self.records.rewind();
         match self.input.unpack(MAX_FRAME_BYTES, &mut self.records.bytes) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(ErrorKind::Truncated {
-                last_good: self.last_good(),
-            }),
+            Ok(false) => Err(ErrorKind::Truncated { last_good: self.last_good() }),
             Err(FrameError::Cut) => {
                 self.cut = true;
                 let whole = memchr::memrchr(b'\n', &self.records.bytes).map_or(0, |newline| newline + 1);
@@ -97,11 +89,7 @@ impl Salvage {
                 Ok(())
             }
             Err(error) => {
-                let holds = Holds::Requests {
-                    frame: self.records.frame,
-                    first: self.records.due,
-                    end: None,
-                };
+                let holds = Holds::Requests { frame: self.records.frame, first: self.records.due, end: None };
                 Err(error.into_kind(holds, self.last_good()))
             }
         }
@@ -114,9 +102,7 @@ impl Salvage {
                 Some(Line::Response) => {}
                 Some(Line::Footer(_)) => return Ok(None),
                 None if self.cut => {
-                    return Err(ErrorKind::Truncated {
-                        last_good: self.last_good(),
-                    });
+                    return Err(ErrorKind::Truncated { last_good: self.last_good() });
                 }
                 None => self.load()?,
             }
@@ -131,10 +117,7 @@ impl Iterator for Salvage {
         if self.ended {
             return None;
         }
-        let step = self
-            .step()
-            .map_err(|kind| Error::new(&self.path, kind))
-            .transpose();
+        let step = self.step().map_err(|kind| Error::new(&self.path, kind)).transpose();
         self.ended = !matches!(step, Some(Ok(_)));
         step
     }
@@ -148,10 +131,9 @@ impl FrameError {
             FrameError::Cut => ErrorKind::Truncated { last_good },
             FrameError::Damaged(reason) => ErrorKind::Frame { holds, reason },
             FrameError::Io(error) => ErrorKind::Io(error),
-            FrameError::Missing => ErrorKind::Frame {
-                holds,
-                reason: "no frame begins where it is due".to_owned(),
-            },
+            FrameError::Missing => {
+                ErrorKind::Frame { holds, reason: "no frame begins where it is due".to_owned() }
+            }
         }
     }
 }

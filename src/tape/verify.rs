@@ -46,32 +46,18 @@ impl Reader {
         for (what, recorded, found) in [
             ("number of requests", recorded.requests, found.requests),
             ("sum of input tokens", recorded.input_tokens, found.input_tokens),
-            (
-                "sum of output tokens",
-                recorded.output_tokens,
-                found.output_tokens,
-            ),
+            ("sum of output tokens", recorded.output_tokens, found.output_tokens),
             ("sum of body bytes", recorded.body_bytes, found.body_bytes),
         ] {
             if recorded != found {
-                return Err(Error::new(
-                    self.path(),
-                    ErrorKind::Count {
-                        what,
-                        recorded,
-                        found,
-                    },
-                ));
+                return Err(Error::new(self.path(), ErrorKind::Count { what, recorded, found }));
             }
         }
         if recorded.workload_digest != found.workload_digest {
             let recorded = recorded.workload_digest.clone();
             return Err(Error::new(
                 self.path(),
-                ErrorKind::Digest {
-                    recorded,
-                    found: found.workload_digest,
-                },
+                ErrorKind::Digest { recorded, found: found.workload_digest },
             ));
         }
         Ok(())

@@ -20,10 +20,7 @@ pub struct Layout {
 impl Default for Layout {
     /// Frames of 1 MiB at level 3: what every tape has unless it was asked otherwise.
     fn default() -> Self {
-        Self {
-            frame_bytes: 1 << 20,
-            level: 3,
-        }
+        Self { frame_bytes: 1 << 20, level: 3 }
     }
 }
 
@@ -60,10 +57,7 @@ impl<W: Write> Writer<W> {
         };
         line::write_header(&mut writer.lines, header).map_err(io::Error::from)?;
         if writer.lines.len() > MAX_HEADER_BYTES as usize {
-            return Err(WriteError::HeaderTooLarge {
-                bytes: writer.lines.len(),
-                limit: MAX_HEADER_BYTES,
-            });
+            return Err(WriteError::HeaderTooLarge { bytes: writer.lines.len(), limit: MAX_HEADER_BYTES });
         }
         writer.pack_first(writer.lines.len())?;
         Ok(writer)
@@ -73,21 +67,14 @@ impl<W: Write> Writer<W> {
     pub fn write(&mut self, request: &Request) -> Result<(), WriteError> {
         let due = self.footer.requests;
         if request.index != due {
-            return Err(WriteError::Order {
-                due,
-                found: request.index,
-            });
+            return Err(WriteError::Order { due, found: request.index });
         }
         let start = self.lines.len();
         line::write_request(&mut self.lines, request).map_err(io::Error::from)?;
         let bytes = self.lines.len() - start;
         if bytes > MAX_FRAME_BYTES as usize {
             self.lines.truncate(start);
-            return Err(WriteError::TooLarge {
-                index: due,
-                bytes,
-                limit: MAX_FRAME_BYTES,
-            });
+            return Err(WriteError::TooLarge { index: due, bytes, limit: MAX_FRAME_BYTES });
         }
         if start > 0 && self.lines.len() > self.layout.frame_bytes.min(MAX_FRAME_BYTES as usize) {
             self.close_frame(start)?;
@@ -161,18 +148,12 @@ mod tests {
         assert!(matches!(error, WriteError::Order { due: 1, found: 2 }));
         writer.write(&request(1, 1)).unwrap();
         let footer = writer.finish().unwrap();
-        assert_eq!(
-            (footer.requests, footer.input_tokens, footer.body_bytes),
-            (2, 6, 2)
-        );
+        assert_eq!((footer.requests, footer.input_tokens, footer.body_bytes), (2, 6, 2));
     }
 
     #[test]
     fn a_header_that_no_reader_would_take_is_not_written() {
-        let header = Header {
-            source: "x".repeat(MAX_HEADER_BYTES as usize),
-            ..header()
-        };
+        let header = Header { source: "x".repeat(MAX_HEADER_BYTES as usize), ..header() };
         let error = Writer::new(Vec::new(), &header).unwrap_err();
         assert!(matches!(error, WriteError::HeaderTooLarge { .. }));
     }
@@ -215,14 +196,8 @@ mod tests {
         // A plain decompressor sees the lines and nothing else.
         let mut lines = Vec::new();
         io::Read::read_to_end(&mut zstd::Decoder::new(file.as_slice()).unwrap(), &mut lines).unwrap();
-        let starts: Vec<_> = lines
-            .split_inclusive(|&byte| byte == b'\n')
-            .map(|line| &line[..14])
-            .collect();
-        assert_eq!(
-            starts,
-            [br#"{"type":"heade"#, br#"{"type":"reque"#, br#"{"type":"foote"#]
-        );
+        let starts: Vec<_> = lines.split_inclusive(|&byte| byte == b'\n').map(|line| &line[..14]).collect();
+        assert_eq!(starts, [br#"{"type":"heade"#, br#"{"type":"reque"#, br#"{"type":"foote"#]);
         assert_eq!(lines.last(), Some(&b'\n'));
     }
 }

@@ -78,7 +78,11 @@ fn every_other_failure_is_typed() {
     let not_found = b"HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\nno model!".to_vec();
     let json = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}".to_vec();
     for (answer, kind, words) in [
-        (stream_of(&[ROLE, r#"{"error":{"message":"out of memory"}}"#, "[DONE]"], false), "in_band", "out of memory"),
+        (
+            stream_of(&[ROLE, r#"{"error":{"message":"out of memory"}}"#, "[DONE]"], false),
+            "in_band",
+            "out of memory",
+        ),
         (stream_of(&[ROLE, "[DONE]"], false), "no_tokens", "without a token"),
         (stream_of(&[ROLE, "{oops", "[DONE]"], false), "protocol", "{oops"),
         (stream_of(&[ROLE, TOKEN], false), "truncated", "without [DONE]"),
@@ -129,7 +133,10 @@ fn a_body_that_is_not_utf8() {
     writer.write(&request).unwrap();
     writer.finish().unwrap();
     let (error, _) = bad_replay(3, &path, "http://h:1", &["--model", "m"]);
-    assert!(error.contains("request 0") && error.contains("not UTF-8") && error.contains("leave out --model"), "{error}");
+    assert!(
+        error.contains("request 0") && error.contains("not UTF-8") && error.contains("leave out --model"),
+        "{error}"
+    );
     // Without --model it is sent as it is; the server judges.
     let mock = Mock::start(&["--model", "tokentape"]);
     let (error, _) = bad_replay(1, &path, &mock.url, &[]);
@@ -141,10 +148,8 @@ fn a_missing_tokenizer() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("no/such/tokenizer.json");
     let out = folder.path().join("t.tape.zst");
-    let error = bad(
-        3,
-        ["generate", "random", "--tokenizer", missing.to_str().unwrap(), "-o", out.to_str().unwrap()],
-    );
+    let error =
+        bad(3, ["generate", "random", "--tokenizer", missing.to_str().unwrap(), "-o", out.to_str().unwrap()]);
     assert!(error.contains("no/such/tokenizer.json"), "{error}");
 }
 

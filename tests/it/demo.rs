@@ -20,7 +20,11 @@ fn the_demo_proves_itself() {
     }
     let run = Run::load(&out.join("run")).unwrap();
     assert_eq!(run.info.counts.succeeded, 40);
-    assert!(run.timelines.iter().all(|t| t.input_tokens == Some(100) && t.usage.unwrap().completion_tokens == 100));
+    assert!(
+        run.timelines
+            .iter()
+            .all(|t| t.input_tokens == Some(100) && t.usage.unwrap().completion_tokens == 100)
+    );
     // An earlier demo's files are replaced.
     good(args.iter().copied().chain([out.to_str().unwrap()]));
 }

@@ -1,1 +1,362 @@
-//! Placeholder.
+//! The peers' own result files, and their own code run over scripted streams, held against our dialects bit for bit.
+//! `fixtures/results/README.md` says where each file comes from.
+
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be read is a failed test")]
+
+use std::borrow::Cow;
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use tokentape::metrics::vllm::{Goodput, Metrics, Output, Stats, Version, calculate, outputs};
+use tokentape::metrics::{Dialect, Measurement, evalscope};
+use tokentape::report::vllm::{Metric, RunInfo, Traffic};
+use tokentape::report::{self, Options, VllmOptions};
+use tokentape::timeline::{Events, Facts, Outcome, Reads, Timeline, Usage};
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/results").join(name)
+}
+
+fn text(name: &str) -> String {
+    fs::read_to_string(path(name)).unwrap()
+}
+
+/// A result file of vLLM, packed or not.
+fn result_file(name: &str) -> Value {
+    let bytes = fs::read(path(name)).unwrap();
+    if path(name).extension().is_none_or(|extension| extension != "zst") {
+        return serde_json::from_slice(&bytes).unwrap();
+    }
+    let mut json = String::new();
+    let mut decoder = zstd::Decoder::new(bytes.as_slice()).unwrap().take(16 << 20);
+    decoder.read_to_string(&mut json).unwrap();
+    serde_json::from_str(&json).unwrap()
+}
+
+fn f64s(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+}
+
+fn u32_of(value: &Value) -> u32 {
+    value.as_u64().unwrap().try_into().unwrap()
+}
+
+/// The requests of a result file. 0.11.0 saves no latencies and start times; they are 0 then.
+fn outputs_of(file: &Value) -> Vec<Output<'_>> {
+    let n = file["ttfts"].as_array().unwrap().len();
+    let or_zeros = |key: &str| file.get(key).map_or_else(|| vec![0.0; n], f64s);
+    let (ttfts, latencies, starts) = (or_zeros("ttfts"), or_zeros("latencies"), or_zeros("start_times"));
+    (0..n)
+        .map(|i| Output {
+            success: true,
+            ttft: ttfts[i],
+            itl: f64s(&file["itls"][i]),
+            latency: latencies[i],
+            output_tokens: u32_of(&file["output_lens"][i]),
+            prompt_len: u32_of(&file["input_lens"][i]),
+            start_time: starts[i],
+            generated_text: Cow::Borrowed(file["generated_texts"][i].as_str().unwrap_or_default()),
+            error: Cow::default(),
+        })
+        .collect()
+}
+
+fn figures_of(file: &Value) -> Metrics {
+    calculate(&outputs_of(file), Version::V0_11_0, file["duration"].as_f64().unwrap(), &[99.0], None)
+}
+
+#[track_caller]
+fn assert_same(figure: f64, file: &Value, key: &str) {
+    let expected = file[key].as_f64().unwrap_or_else(|| panic!("no {key}"));
+    assert_eq!(figure.to_bits(), expected.to_bits(), "{key}: {figure} is not {expected}");
+}
+
+#[track_caller]
+fn assert_same_stats(stats: &Stats, file: &Value, metric: &str) {
+    assert_same(stats.mean_ms, file, &format!("mean_{metric}_ms"));
+    assert_same(stats.median_ms, file, &format!("median_{metric}_ms"));
+    assert_same(stats.std_ms, file, &format!("std_{metric}_ms"));
+    assert_same(stats.percentiles_ms[0].1, file, &format!("p99_{metric}_ms"));
+}
+
+#[track_caller]
+fn assert_same_totals(metrics: &Metrics, file: &Value) {
+    assert_eq!(metrics.completed as u64, file["completed"]);
+    assert_eq!(metrics.total_input, file["total_input_tokens"]);
+    assert_eq!(metrics.total_output, file["total_output_tokens"]);
+    assert_same(metrics.request_throughput, file, "request_throughput");
+    assert_same(metrics.output_throughput, file, "output_throughput");
+    assert_same(metrics.total_token_throughput, file, "total_token_throughput");
+}
+
+#[test]
+fn vllm_0_11_0s_figures_follow_from_its_arrays() {
+    for name in ["chat_random-100.json", "completions_random-range.json", "real-server_50x500.json.zst"] {
+        let file = result_file(&format!("vllm-0.11.0/{name}"));
+        let metrics = figures_of(&file);
+        assert_same_totals(&metrics, &file);
+        assert_same_stats(&metrics.ttft, &file, "ttft");
+        assert_same_stats(&metrics.itl, &file, "itl");
+    }
+}
+
+/// 0.32.0 saves what TPOT, E2EL and the peaks are computed from; these definitions have not changed since 0.11.0.
+#[test]
+fn vllm_0_32_0s_figures_follow_from_its_arrays() {
+    for name in ["chat_random-100", "completions_random-range"] {
+        let file = result_file(&format!("vllm-0.32.0/{name}.json"));
+        let metrics = figures_of(&file);
+        assert_same_totals(&metrics, &file);
+        assert_same_stats(&metrics.ttft, &file, "ttft");
+        assert_same_stats(&metrics.tpot, &file, "tpot");
+        assert_same_stats(&metrics.itl, &file, "itl");
+        assert_same_stats(&metrics.e2el, &result_file(&format!("vllm-0.32.0/{name}.e2el.json")), "e2el");
+        assert_same(metrics.max_output_tokens_per_s, &file, "max_output_tokens_per_s");
+        assert_same(metrics.max_concurrent_requests as f64, &file, "max_concurrent_requests");
+    }
+}
+
+/// The figures of a 0.11.0 file, those whose inputs it does not save taken from the file itself.
+fn completed_figures(file: &Value) -> Metrics {
+    let figure = |key: &str| file[key].as_f64().unwrap();
+    Metrics {
+        tpot: Stats {
+            mean_ms: figure("mean_tpot_ms"),
+            median_ms: figure("median_tpot_ms"),
+            std_ms: figure("std_tpot_ms"),
+            percentiles_ms: vec![(99.0, figure("p99_tpot_ms"))],
+        },
+        max_output_tokens_per_s: figure("max_output_tokens_per_s"),
+        max_concurrent_requests: file["max_concurrent_requests"].as_i64().unwrap(),
+        ..figures_of(file)
+    }
+}
+
+#[test]
+fn vllm_0_11_0s_result_file_byte_for_byte() {
+    for (name, completions) in [("chat_random-100.json", false), ("completions_random-range.json", true)] {
+        let name = format!("vllm-0.11.0/{name}");
+        let file = result_file(&name);
+        let options = VllmOptions {
+            detailed: true,
+            run: RunInfo {
+                date: file["date"].as_str().map(str::to_owned),
+                model: file["model_id"].as_str().unwrap().to_owned(),
+                tokenizer: file["tokenizer_id"].as_str().map(str::to_owned),
+                ..RunInfo::default()
+            },
+            ..VllmOptions::default()
+        };
+        let traffic = Traffic { completions, concurrency: Some(4), request_rate: None };
+        let written =
+            report::vllm::result_file(&completed_figures(&file), &outputs_of(&file), traffic, &options);
+        assert_eq!(written, text(&name));
+    }
+}
+
+#[test]
+fn vllm_0_11_0s_table_byte_for_byte() {
+    let metrics = completed_figures(&result_file("vllm-0.11.0/chat_random-100.json"));
+    let traffic = Traffic { concurrency: Some(4), ..Traffic::default() };
+    let table = report::vllm::console(&metrics, traffic, &VllmOptions::default());
+    assert_eq!(table, text("vllm-0.11.0/chat_random-100.console.txt"));
+}
+
+/// 0.32.0's table has one line more and one label spelt otherwise.
+#[test]
+fn vllm_0_32_0s_table_has_the_same_lines() {
+    let metrics = figures_of(&result_file("vllm-0.32.0/chat_random-100.json"));
+    let traffic = Traffic { concurrency: Some(4), ..Traffic::default() };
+    let table = report::vllm::console(&metrics, traffic, &VllmOptions::default());
+    let theirs = text("vllm-0.32.0/chat_random-100.console.txt");
+    let theirs: Vec<_> = theirs.trim().lines().filter(|line| !line.starts_with("Failed requests:")).collect();
+    let table = table.replace("Total Token throughput", "Total token throughput");
+    assert_eq!(table.lines().collect::<Vec<_>>(), theirs);
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    success: bool,
+    start_time: f64,
+    completed_time: f64,
+    latency: f64,
+    first_chunk_latency: f64,
+    inter_chunk: Vec<f64>,
+    prompt_tokens: u32,
+    completion_tokens: u32,
+    time_per_output_token: f64,
+}
+
+impl From<Row> for evalscope::Row {
+    fn from(row: Row) -> Self {
+        Self {
+            start_time: row.start_time,
+            completed_time: row.completed_time,
+            latency: row.latency,
+            first_chunk_latency: row.first_chunk_latency,
+            inter_chunk: row.inter_chunk,
+            prompt_tokens: row.prompt_tokens,
+            completion_tokens: row.completion_tokens,
+            time_per_output_token: row.time_per_output_token,
+            success: row.success,
+        }
+    }
+}
+
+#[test]
+fn evalscopes_files_follow_from_its_database() {
+    let rows: Vec<evalscope::Row> = text("evalscope-1.1.1/rows.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str::<Row>(line).unwrap().into())
+        .collect();
+    let summary = report::evalscope::summary_file(&evalscope::summarize(&rows), Some(4));
+    assert_eq!(summary, text("evalscope-1.1.1/benchmark_summary.json"));
+    let percentiles = report::evalscope::percentile_file(&evalscope::percentiles(&rows));
+    assert_eq!(percentiles, text("evalscope-1.1.1/benchmark_percentile.json"));
+}
+
+/// Scripted streams, and what the peers' own code made of them.
+struct Streams {
+    file: Value,
+    timelines: Vec<Timeline>,
+}
+
+impl Streams {
+    fn read() -> Self {
+        let file: Value = serde_json::from_str(&text("streams.json")).unwrap();
+        let timelines = file["streams"].as_array().unwrap().iter().map(timeline).collect();
+        Self { file, timelines }
+    }
+
+    fn measurement(&self, concurrency: Option<u32>, request_rate: Option<f64>) -> Measurement<'_> {
+        let duration_ns = self.file["duration_ns"].as_u64().unwrap();
+        Measurement { timelines: &self.timelines, duration_ns, concurrency, request_rate }
+    }
+}
+
+fn timeline(script: &Value) -> Timeline {
+    let numbers = |key: &str| script[key].as_array().unwrap().iter().map(|x| x.as_u64().unwrap());
+    let message = String::new();
+    let at_ns: Vec<u64> = numbers("reads_ns").collect();
+    Timeline {
+        dispatched_ns: script["dispatched_ns"].as_u64().unwrap(),
+        status: script["status"].as_u64().map(|status| status.try_into().unwrap()),
+        reads: Reads { bytes: vec![0; at_ns.len()], at_ns },
+        events: Events {
+            read: numbers("event_reads").map(|read| read.try_into().unwrap()).collect(),
+            facts: numbers("event_facts").map(|facts| Facts(facts.try_into().unwrap())).collect(),
+            tokens: Vec::new(),
+        },
+        end_ns: script["end_ns"].as_u64().unwrap(),
+        outcome: match script["outcome"].as_str().unwrap() {
+            "success" => Outcome::Success,
+            "no_tokens" => Outcome::NoTokens,
+            "in_band" => Outcome::InBand { message },
+            "truncated" => Outcome::Truncated { message },
+            "protocol" => Outcome::Protocol { message },
+            "timeout" => Outcome::Timeout { limit_ms: 1 },
+            "status" => Outcome::Status { body: message },
+            other => panic!("unknown outcome {other}"),
+        },
+        input_tokens: Some(u32_of(&script["input_tokens"])),
+        usage: script["usage"].as_array().map(|counts| Usage {
+            prompt_tokens: u32_of(&counts[0]),
+            completion_tokens: u32_of(&counts[1]),
+            cached_tokens: None,
+        }),
+        text: script["text"].as_str().map(str::to_owned),
+        ..Timeline::default()
+    }
+}
+
+/// The stand-in for a tokenizer that the peers had.
+fn words(text: &str) -> u32 {
+    text.split_whitespace().count().try_into().unwrap()
+}
+
+#[test]
+fn vllm_0_11_0_reads_these_streams_so() {
+    let streams = Streams::read();
+    let outputs = outputs(&streams.measurement(None, None), Version::V0_11_0, Some(&words));
+    for (script, output) in streams.file["streams"].as_array().unwrap().iter().zip(&outputs) {
+        let (name, expected) = (&script["name"], &script["vllm"]);
+        assert_eq!(output.success, expected["success"], "{name}");
+        for (key, value) in
+            [("ttft", output.ttft), ("latency", output.latency), ("start_time", output.start_time)]
+        {
+            assert_eq!(value.to_bits(), expected[key].as_f64().unwrap().to_bits(), "{key} of {name}");
+        }
+        assert_eq!(output.itl, f64s(&expected["itl"]), "itl of {name}");
+        assert_eq!(output.prompt_len, u32_of(&expected["prompt_len"]), "{name}");
+        let counted = match u32_of(&expected["output_tokens"]) {
+            0 if output.success => words(expected["generated_text"].as_str().unwrap()),
+            tokens => tokens,
+        };
+        // What a failed request's server said counts for nothing.
+        assert_eq!(output.output_tokens, if output.success { counted } else { 0 }, "tokens of {name}");
+    }
+}
+
+#[test]
+fn evalscope_reads_these_streams_so() {
+    let streams = Streams::read();
+    for (script, timeline) in streams.file["streams"].as_array().unwrap().iter().zip(&streams.timelines) {
+        let measurement =
+            Measurement { timelines: std::slice::from_ref(timeline), ..streams.measurement(None, None) };
+        let expected: Row = serde_json::from_value(script["evalscope"].clone()).unwrap();
+        let rows = evalscope::rows(&measurement, Some(&words));
+        assert_eq!(rows, [expected.into()], "{}", script["name"]);
+    }
+}
+
+#[test]
+fn vllm_0_11_0s_own_tables_of_these_streams() {
+    let streams = Streams::read();
+    let runs = [
+        (streams.measurement(Some(8), None), VllmOptions::default()),
+        (
+            streams.measurement(None, Some(12.5)),
+            VllmOptions {
+                metrics: vec![Metric::E2el, Metric::Itl, Metric::Ttft, Metric::Tpot],
+                percentiles: vec![50.0, 90.0, 99.9],
+                goodput: Some(Goodput { ttft_ms: Some(25.0), tpot_ms: Some(12.0), e2el_ms: Some(60.0) }),
+                ..VllmOptions::default()
+            },
+        ),
+    ];
+    for ((measurement, vllm), expected) in runs.into_iter().zip(streams.file["vllm"].as_array().unwrap()) {
+        let options = Options { count_tokens: Some(&words), vllm };
+        assert_eq!(report::render(&measurement, Dialect::Vllm0_11_0, &options), expected["table"]);
+
+        let theirs: Value = serde_json::from_str(expected["result"].as_str().unwrap()).unwrap();
+        let ours: Value =
+            serde_json::from_str(&report::json(&measurement, Dialect::Vllm0_11_0, &options)).unwrap();
+        for (key, figure) in theirs.as_object().unwrap() {
+            let detailed = ["input_lens", "output_lens", "ttfts", "itls", "generated_texts"];
+            if !detailed.contains(&key.as_str()) {
+                assert_eq!(&ours[key], figure, "{key}");
+            }
+        }
+    }
+}
+
+#[test]
+fn evalscopes_own_tables_and_files_of_these_streams() {
+    let streams = Streams::read();
+    let measurement = streams.measurement(Some(8), None);
+    let options = Options { count_tokens: Some(&words), ..Options::default() };
+    let expected = &streams.file["evalscope"];
+    let tables = format!(
+        "Benchmarking summary:\n{}\n\nPercentile results:\n{}\n",
+        expected["summary_table"].as_str().unwrap(),
+        expected["percentile_table"].as_str().unwrap(),
+    );
+    assert_eq!(report::render(&measurement, Dialect::Evalscope1_1_1, &options), tables);
+    assert_eq!(report::json(&measurement, Dialect::Evalscope1_1_1, &options), expected["summary_file"]);
+    let rows = evalscope::rows(&measurement, Some(&words));
+    let percentiles = report::evalscope::percentile_file(&evalscope::percentiles(&rows));
+    assert_eq!(percentiles, expected["percentile_file"]);
+}

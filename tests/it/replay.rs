@@ -54,18 +54,19 @@ fn the_whole_way() {
     assert!(run.timelines.is_sorted_by_key(|timeline| timeline.dispatched_ns));
     for timeline in &run.timelines {
         let at = timeline.dispatched_ns;
-        let in_flight = run.timelines.iter().filter(|other| other.dispatched_ns <= at && at < other.end_ns).count();
+        let in_flight =
+            run.timelines.iter().filter(|other| other.dispatched_ns <= at && at < other.end_ns).count();
         assert!(in_flight <= 5);
     }
 
     // Every token is in the truth log, and no read comes before its write began.
-    let truth = tokentape_mock::truth::read(&log).unwrap();
-    assert_eq!(truth.records.len(), 24);
+    let (_, truth) = tokentape_mock::truth::read(&log).unwrap();
+    assert_eq!(truth.len(), 24);
     let truths: HashMap<String, Truth> =
-        truth.records.iter().map(|record| (record.id.clone(), Truth::of(record))).collect();
+        truth.iter().map(|record| (record.id.clone(), Truth::of(record))).collect();
     let check = truth::check(&run.timelines, &truths);
     assert_eq!((check.matched, check.unmatched), (24, 0));
-    for record in &truth.records {
+    for record in &truth {
         let timeline = run.timelines.iter().find(|t| t.response_id.as_deref() == Some(&record.id)).unwrap();
         assert!(run.info.start_monotonic_ns + timeline.dispatched_ns < record.arrival_ns);
     }
@@ -94,7 +95,7 @@ fn warmup_is_sent_and_kept_out() {
     mock.stop();
     assert_eq!(run.timelines.iter().map(|t| t.index).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
     assert_eq!((run.info.traffic.warmup, run.info.traffic.warmup_failures), (3, 0));
-    assert_eq!(tokentape_mock::truth::read(&log).unwrap().records.len(), 9);
+    assert_eq!(tokentape_mock::truth::read(&log).unwrap().1.len(), 9);
 }
 
 #[test]
@@ -112,7 +113,9 @@ fn secrets_are_sent_and_kept_nowhere() {
         .unwrap();
     assert!(output.status.success());
     let request = String::from_utf8(server.requests.recv().unwrap()).unwrap();
-    assert!(request.contains("authorization: Bearer sk-very-secret") && request.contains("x-other: hush-hush"));
+    assert!(
+        request.contains("authorization: Bearer sk-very-secret") && request.contains("x-other: hush-hush")
+    );
     let mut kept = vec![output.stdout, output.stderr];
     for file in fs::read_dir(&run).unwrap() {
         let path = file.unwrap().path();
@@ -147,12 +150,13 @@ fn an_interruption_keeps_what_was_measured() {
     let (tape_path, run) = (folder.path().join("t.tape.zst"), folder.path().join("run"));
     tape(&tape_path, 9, &[]);
     let server = Scripted::start(Vec::new());
-    let process = tokentape(["replay", tape_path.to_str().unwrap(), "--url", &server.url, "--concurrency", "2"])
-        .args(["-o", run.to_str().unwrap()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let process =
+        tokentape(["replay", tape_path.to_str().unwrap(), "--url", &server.url, "--concurrency", "2"])
+            .args(["-o", run.to_str().unwrap()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
     for _ in 0..2 {
         server.requests.recv().unwrap();
     }

@@ -1,9 +1,6 @@
 //! Tapes through the library and the binary: the committed ones here, bad ones in `bad`.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot set itself up should stop there"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 
 mod bad;
 
@@ -15,16 +12,11 @@ use tempfile::TempDir;
 use tokentape::tape::{self, Header, Reader, Request, Session, TokenizerId, VERSION, Writer};
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures/tapes")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tapes").join(name)
 }
 
 fn tokentape<const N: usize>(args: [&str; N]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tokentape"))
-        .args(args)
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_tokentape")).args(args).output().unwrap()
 }
 
 fn path_str(path: &Path) -> &str {
@@ -48,10 +40,7 @@ fn small() -> (Header, Vec<Request>) {
         source: "test".to_owned(),
         params: params.as_object().unwrap().clone(),
         seed: Some(7),
-        tokenizer: Some(TokenizerId {
-            name: "none".to_owned(),
-            digest: "00".repeat(32),
-        }),
+        tokenizer: Some(TokenizerId { name: "none".to_owned(), digest: "00".repeat(32) }),
     };
     let request = |index: u64, body: &[u8], session| Request {
         index,
@@ -65,27 +54,9 @@ fn small() -> (Header, Vec<Request>) {
     };
     let requests = vec![
         request(0, br#"{"model":"m","prompt":"hello \"world\"\n"}"#, None),
-        request(
-            1,
-            "{\"model\":\"m\",\"prompt\":\"日本 \u{1f600}\"}".as_bytes(),
-            None,
-        ),
-        request(
-            2,
-            b"\xff\x00 not UTF-8",
-            Some(Session {
-                id: "s".to_owned(),
-                turn: 0,
-            }),
-        ),
-        request(
-            3,
-            b"",
-            Some(Session {
-                id: "s".to_owned(),
-                turn: 1,
-            }),
-        ),
+        request(1, "{\"model\":\"m\",\"prompt\":\"日本 \u{1f600}\"}".as_bytes(), None),
+        request(2, b"\xff\x00 not UTF-8", Some(Session { id: "s".to_owned(), turn: 0 })),
+        request(3, b"", Some(Session { id: "s".to_owned(), turn: 1 })),
     ];
     (header, requests)
 }
@@ -105,10 +76,7 @@ fn written(header: &Header, requests: &[Request]) -> Vec<u8> {
 fn the_small_tape_is_written_byte_for_byte() {
     let (header, requests) = small();
     let golden = fs::read(fixture("small.tape.zst")).unwrap();
-    assert!(
-        written(&header, &requests) == golden,
-        "see fixtures/tapes/README.md"
-    );
+    assert!(written(&header, &requests) == golden, "see fixtures/tapes/README.md");
 }
 
 #[test]
@@ -116,19 +84,10 @@ fn the_small_tape_reads_as_what_it_was_written_from() {
     let (header, requests) = small();
     let reader = Reader::open(fixture("small.tape.zst")).unwrap();
     assert_eq!(reader.header(), &header);
-    assert_eq!(
-        reader.requests().collect::<Result<Vec<_>, _>>().unwrap(),
-        requests
-    );
+    assert_eq!(reader.requests().collect::<Result<Vec<_>, _>>().unwrap(), requests);
     let footer = tape::verify(fixture("small.tape.zst"), &mut |_| {}).unwrap();
-    assert_eq!(
-        footer.workload_digest,
-        "be527d7650a27bf5c66f3136ed11f2c3662984283d2ea9167893a072c752202d"
-    );
-    assert_eq!(
-        (footer.requests, footer.input_tokens, footer.output_tokens),
-        (4, 8, 64)
-    );
+    assert_eq!(footer.workload_digest, "be527d7650a27bf5c66f3136ed11f2c3662984283d2ea9167893a072c752202d");
+    assert_eq!((footer.requests, footer.input_tokens, footer.output_tokens), (4, 8, 64));
 }
 
 /// Writes the committed tapes: `cargo test --test it write_the_committed_tapes -- --ignored`.
@@ -137,10 +96,7 @@ fn the_small_tape_reads_as_what_it_was_written_from() {
 fn write_the_committed_tapes() {
     let (header, requests) = small();
     fs::write(fixture("small.tape.zst"), written(&header, &requests)).unwrap();
-    for (name, bytes) in [
-        ("newer.tape.zst", bad::newer()),
-        ("bomb.tape.zst", bad::bomb(true)),
-    ] {
+    for (name, bytes) in [("newer.tape.zst", bad::newer()), ("bomb.tape.zst", bad::bomb(true))] {
         fs::write(fixture(name), bytes).unwrap();
     }
 }
@@ -173,12 +129,8 @@ fn cat_prints_a_range_as_json_lines() {
 #[test]
 fn cat_ends_quietly_when_its_reader_goes_away() {
     let (header, requests) = small();
-    let requests: Vec<_> = (0..20_000)
-        .map(|index| Request {
-            index,
-            ..requests[(index % 4) as usize].clone()
-        })
-        .collect();
+    let requests: Vec<_> =
+        (0..20_000).map(|index| Request { index, ..requests[(index % 4) as usize].clone() }).collect();
     let folder = TempDir::new().unwrap();
     let path = save(&folder, &written(&header, &requests));
     let mut child = Command::new(env!("CARGO_BIN_EXE_tokentape"))
@@ -222,10 +174,7 @@ fn inspect_shows_what_the_tape_holds() {
     "#);
     let output = tokentape(["inspect", "--json", path_str(&fixture("small.tape.zst"))]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(
-        json["workload_digest"],
-        "be527d7650a27bf5c66f3136ed11f2c3662984283d2ea9167893a072c752202d"
-    );
+    assert_eq!(json["workload_digest"], "be527d7650a27bf5c66f3136ed11f2c3662984283d2ea9167893a072c752202d");
     assert_eq!(json["header"]["seed"], 7);
     assert_eq!(json["input_tokens"]["p50"], 2);
     assert_eq!(json["arrivals"]["mean_rate_per_s"], 4.0);

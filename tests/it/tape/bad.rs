@@ -46,12 +46,7 @@ fn frame_of(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn lines(lines: &[String]) -> Vec<u8> {
-    lines
-        .iter()
-        .flat_map(|line| [line.as_bytes(), b"\n"])
-        .flatten()
-        .copied()
-        .collect()
+    lines.iter().flat_map(|line| [line.as_bytes(), b"\n"]).flatten().copied().collect()
 }
 
 /// A file of frames, each with the size that the seek table is to claim.
@@ -80,19 +75,12 @@ fn tape_of(header: &str, frames: &[Vec<String>], footer: &str) -> Vec<u8> {
         .chain(frames.iter().map(|frame| lines(frame)))
         .chain([ends(footer)])
         .collect();
-    assemble(
-        &all.iter()
-            .map(|bytes| (frame_of(bytes), bytes.len()))
-            .collect::<Vec<_>>(),
-    )
+    assemble(&all.iter().map(|bytes| (frame_of(bytes), bytes.len())).collect::<Vec<_>>())
 }
 
 /// Two frames of two and three requests.
 fn five() -> Vec<Vec<String>> {
-    vec![
-        (0..2).map(request_line).collect(),
-        (2..5).map(request_line).collect(),
-    ]
+    vec![(0..2).map(request_line).collect(), (2..5).map(request_line).collect()]
 }
 
 fn good() -> Vec<u8> {
@@ -101,11 +89,7 @@ fn good() -> Vec<u8> {
 
 pub(super) fn newer() -> Vec<u8> {
     let header = r#"{"type":"header","version":{"major":2,"minor":0},"what":"no one knows yet"}"#;
-    tape_of(
-        header,
-        &[vec![r#"{"type":"unheard-of"}"#.to_owned()]],
-        r#"{"type":"end"}"#,
-    )
+    tape_of(header, &[vec![r#"{"type":"unheard-of"}"#.to_owned()]], r#"{"type":"end"}"#)
 }
 
 /// A tape with a frame that claims 2 KB and unpacks to 64 MiB; the frame's own header says so, or says nothing.
@@ -126,11 +110,7 @@ pub(super) fn bomb(says_so: bool) -> Vec<u8> {
 fn one_frame(frame: Vec<u8>, claimed: usize) -> Vec<u8> {
     let header = lines(&[HEADER.to_owned()]);
     let footer = lines(&[footer_line(5, &[0], EMPTY)]);
-    assemble(&[
-        (frame_of(&header), header.len()),
-        (frame, claimed),
-        (frame_of(&footer), footer.len()),
-    ])
+    assemble(&[(frame_of(&header), header.len()), (frame, claimed), (frame_of(&footer), footer.len())])
 }
 
 #[test]
@@ -142,26 +122,15 @@ fn a_second_writer_is_understood() {
     // Responses are passed over, even where a frame has nothing else; a newer minor version may add fields.
     let response = || r#"{"type":"response","index":0,"status":200}"#.to_owned();
     let header = HEADER.replace(r#""minor":0"#, r#""minor":9,"codename":"x""#);
-    let frames = [
-        vec![request_line(0), response()],
-        vec![response()],
-        vec![request_line(1)],
-    ];
+    let frames = [vec![request_line(0), response()], vec![response()], vec![request_line(1)]];
     let bytes = tape_of(&header, &frames, &footer_line(2, &[0, 1, 1], &digest(2)));
     let path = save(&folder, &bytes);
     tape::verify(&path, &mut |_| {}).unwrap();
-    let second: Vec<_> = Reader::open(&path)
-        .unwrap()
-        .requests_in(1..2)
-        .collect::<Result<_, _>>()
-        .unwrap();
+    let second: Vec<_> = Reader::open(&path).unwrap().requests_in(1..2).collect::<Result<_, _>>().unwrap();
     assert_eq!(second.len(), 1);
 
     let empty = tape_of(HEADER, &[], &footer_line(0, &[], EMPTY));
-    assert_eq!(
-        tape::verify(save(&folder, &empty), &mut |_| {}).unwrap().requests,
-        0
-    );
+    assert_eq!(tape::verify(save(&folder, &empty), &mut |_| {}).unwrap().requests, 0);
 }
 
 // Bad tapes.
@@ -196,10 +165,7 @@ fn bad_tapes() -> Vec<(&'static str, Vec<u8>)> {
         ("empty", vec![]),
         ("text", b"hello\n".to_vec()),
         ("other zstd", frame_of(b"hello\n")),
-        (
-            "header without fields",
-            tape_of(r#"{"type":"header","version":{"major":1,"minor":0}}"#, &[], "{}"),
-        ),
+        ("header without fields", tape_of(r#"{"type":"header","version":{"major":1,"minor":0}}"#, &[], "{}")),
         ("header too long", tape_of(&big_header, &[], "{}")),
         ("newer", newer()),
         ("cut in the header", good[..header_end - 1].to_vec()),
@@ -214,19 +180,10 @@ fn bad_tapes() -> Vec<(&'static str, Vec<u8>)> {
         ("claim above the limit", huge_claim),
         ("bomb that says so", bomb(true)),
         ("bomb that says nothing", bomb(false)),
-        (
-            "without a checksum",
-            one_frame(zstd::bulk::compress(&line, 3).unwrap(), line.len()),
-        ),
-        (
-            "two frames in one entry",
-            one_frame([frame_of(&line), frame_of(&line)].concat(), 2 * line.len()),
-        ),
+        ("without a checksum", one_frame(zstd::bulk::compress(&line, 3).unwrap(), line.len())),
+        ("two frames in one entry", one_frame([frame_of(&line), frame_of(&line)].concat(), 2 * line.len())),
         ("another size", one_frame(frame_of(&line), line.len() + 1)),
-        (
-            "no newline at a frame's end",
-            one_frame(frame_of(&line[..line.len() - 1]), line.len() - 1),
-        ),
+        ("no newline at a frame's end", one_frame(frame_of(&line[..line.len() - 1]), line.len() - 1)),
         ("malformed line", with("{\"type\":\"request\",\"index\":3,")),
         ("unknown line", with(r#"{"type":"rumour"}"#)),
         ("second header", with(HEADER)),
@@ -237,10 +194,7 @@ fn bad_tapes() -> Vec<(&'static str, Vec<u8>)> {
         ("falling index", footer(&footer_line(5, &[0, 9], &digest(5)))),
         ("too few", footer(&footer_line(6, &[0, 2], &digest(6)))),
         ("other body", with(&request_line(3).replace("{}", "[]"))),
-        (
-            "other tokens",
-            with(&request_line(3).replace("\"body\"", "\"input_tokens\":3,\"body\"")),
-        ),
+        ("other tokens", with(&request_line(3).replace("\"body\"", "\"input_tokens\":3,\"body\""))),
         ("no footer", footer(&request_line(5))),
     ]
 }
@@ -259,11 +213,7 @@ fn every_bad_tape_has_one_clear_error() {
 
         let output = tokentape(["verify", path_str(&path)]);
         assert_eq!(output.status.code(), Some(3), "{name}: {output:?}");
-        assert_eq!(
-            String::from_utf8_lossy(&output.stderr),
-            format!("error: {error}\n"),
-            "{name}"
-        );
+        assert_eq!(String::from_utf8_lossy(&output.stderr), format!("error: {error}\n"), "{name}");
         assert!(output.stdout.is_empty(), "{name}: {output:?}");
     }
     insta::assert_snapshot!(errors, @r##"
@@ -353,10 +303,7 @@ fn every_command_refuses_a_tape_that_it_cannot_read() {
             let output = tokentape([command, path_str(&path)]);
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(3), "{command}: {stderr}");
-            assert!(
-                stderr.starts_with("error: tape ") && stderr.lines().count() == 1,
-                "{command}: {stderr}"
-            );
+            assert!(stderr.starts_with("error: tape ") && stderr.lines().count() == 1, "{command}: {stderr}");
             assert!(output.stdout.is_empty(), "{command}: {output:?}");
         }
     }
@@ -366,11 +313,8 @@ fn every_command_refuses_a_tape_that_it_cannot_read() {
 fn a_cut_tape_gives_what_precedes_the_cut() {
     let folder = TempDir::new().unwrap();
     let good = good();
-    let all: Vec<_> = Reader::open(save(&folder, &good))
-        .unwrap()
-        .requests()
-        .collect::<Result<_, _>>()
-        .unwrap();
+    let all: Vec<_> =
+        Reader::open(save(&folder, &good)).unwrap().requests().collect::<Result<_, _>>().unwrap();
     // From the end on, so that the file is only ever shortened, never rewritten.
     let path = save(&folder, &good);
     let file = OpenOptions::new().write(true).open(&path).unwrap();
@@ -394,11 +338,7 @@ fn a_cut_tape_gives_what_precedes_the_cut() {
         assert_eq!(read, all[..read.len()]);
         most = most.max(read.len());
     }
-    assert_eq!(
-        most,
-        all.len(),
-        "without its seek table, a tape still has all its requests"
-    );
+    assert_eq!(most, all.len(), "without its seek table, a tape still has all its requests");
 }
 
 /// Whichever bit is flipped, the tape is refused, or the bit carried nothing.

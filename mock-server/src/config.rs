@@ -1,0 +1,73 @@
+//! A server's settings, resolved: nothing here is still a string to be parsed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokentape_tokenizer::Tokenizer;
+
+use crate::timing::Timing;
+use crate::truth::Header;
+
+/// What a server is and how it answers.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The one model that it serves.
+    pub model: String,
+    /// Counts prompts; its words are what answers are made of.
+    pub tokenizer: Arc<Tokenizer>,
+    /// The pace of every answer.
+    pub timing: Timing,
+    /// The seed of texts, jitter and ids.
+    pub seed: u64,
+    /// The most tokens that a prompt and its answer may have together.
+    pub max_model_len: u32,
+    /// The length of a chat answer whose request names none, where the context has room for it. vLLM fills the context.
+    pub chat_max_tokens: u32,
+    /// How many threads answer.
+    pub workers: usize,
+    /// The key that requests below `/v1` must bring as `Authorization: Bearer KEY`.
+    pub api_key: Option<String>,
+    /// Where the truth log goes.
+    pub truth_log: Option<PathBuf>,
+}
+
+impl Config {
+    /// The default of [`Config::max_model_len`], in tokens.
+    pub const MAX_MODEL_LEN: u32 = 32_768;
+    /// The default of [`Config::chat_max_tokens`].
+    pub const CHAT_MAX_TOKENS: u32 = 256;
+
+    /// A server of `model` at the pace of `timing`, everything else at its default.
+    #[must_use]
+    pub fn new(model: impl Into<String>, tokenizer: Arc<Tokenizer>, timing: Timing) -> Self {
+        Self {
+            model: model.into(),
+            tokenizer,
+            timing,
+            seed: 0,
+            max_model_len: Self::MAX_MODEL_LEN,
+            chat_max_tokens: Self::CHAT_MAX_TOKENS,
+            workers: Self::default_workers(),
+            api_key: None,
+            truth_log: None,
+        }
+    }
+
+    /// Half of the machine's cores: the other half is left to the client under test.
+    #[must_use]
+    pub fn default_workers() -> usize {
+        std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+    }
+
+    pub(crate) fn truth_header(&self) -> Header {
+        Header {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            model: self.model.clone(),
+            ttft_ns: self.timing.ttft_ns,
+            itl_ns: self.timing.itl_ns,
+            jitter_percent: f64::from(self.timing.jitter_millipercent) / 1000.0,
+            seed: self.seed,
+            clock: "CLOCK_MONOTONIC".to_owned(),
+        }
+    }
+}

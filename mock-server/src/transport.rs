@@ -1,0 +1,155 @@
+//! The socket under hyper, stamped on both sides: when the last read returned, and when the write returned that emptied
+//! hyper's buffer. The stamps are taken here, where the kernel gives and takes the bytes, and not where a handler runs.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokentape_pacer::monotonic_ns;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::truth::Entry;
+
+/// What is known of one connection, shared by its transport and the answer that is sent through it. HTTP/1.1 has one
+/// answer at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Connection {
+    read_ns: Cell<u64>,
+    write_ns: Cell<u64>,
+    /// The record of the answer; logged when its last event is written, or when the connection is gone.
+    entry: RefCell<Option<Entry>>,
+    under_way: Cell<Option<Part>>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+/// A part of an answer that is stamped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Part {
+    /// The response's head.
+    Head,
+    /// The record's next event.
+    Event,
+}
+
+impl Connection {
+    /// When the last read returned bytes. Of a request just taken from hyper, this is the arrival of its last byte: a
+    /// client that sends the next request before the answer would blur it, and none does.
+    pub(crate) fn read_ns(&self) -> u64 {
+        self.read_ns.get()
+    }
+
+    /// Begins the record of an answer.
+    pub(crate) fn begin(&self, entry: Entry) {
+        drop(self.entry.replace(Some(entry)));
+    }
+
+    /// `part` is being handed to hyper, in this very poll: the next flush is its own.
+    pub(crate) fn hand_over(&self, part: Part) {
+        self.under_way.set(Some(part));
+    }
+
+    /// Ready when nothing is under way.
+    pub(crate) fn poll_written(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.under_way.get().is_none() {
+            return Poll::Ready(());
+        }
+        drop(self.waiting.replace(Some(cx.waker().clone())));
+        Poll::Pending
+    }
+
+    fn wrote(&self, result: &Poll<io::Result<usize>>) {
+        if matches!(result, Poll::Ready(Ok(_))) {
+            self.write_ns.set(monotonic_ns());
+        }
+    }
+
+    /// hyper's buffer is empty: what was under way is written.
+    fn flushed(&self) {
+        let Some(part) = self.under_way.take() else { return };
+        let entry = self.entry.take();
+        if let Some(mut entry) = entry {
+            match part {
+                Part::Head => entry.record.head_ns = Some(self.write_ns.get()),
+                Part::Event => entry.record.written_ns.push(self.write_ns.get()),
+            }
+            if !entry.is_complete() {
+                self.entry.replace(Some(entry));
+            }
+        }
+        let waiting = self.waiting.take();
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+    }
+}
+
+/// A TCP stream that keeps a [`Connection`]'s stamps.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    socket: TcpStream,
+    connection: Rc<Connection>,
+}
+
+impl Transport {
+    pub(crate) fn new(socket: TcpStream, connection: Rc<Connection>) -> Self {
+        Self { socket, connection }
+    }
+}
+
+/// Bytes taken from the socket at a time. hyper's own buffer cannot be lent to tokio without unsafe code, so requests
+/// are copied once; they are read before anything is timed.
+const READ_BYTES: usize = 16 * 1024;
+
+impl Read for Transport {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut bytes = [0; READ_BYTES];
+        let room = cursor.remaining().min(READ_BYTES);
+        let mut buffer = ReadBuf::new(&mut bytes[..room]);
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+        if !buffer.filled().is_empty() {
+            self.connection.read_ns.set(monotonic_ns());
+            cursor.put_slice(buffer.filled());
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Transport {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.connection.wrote(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.socket).poll_write_vectored(cx, buffers);
+        self.connection.wrote(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    /// Called by hyper when its own buffer has become empty. TCP has none of its own to flush.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.connection.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

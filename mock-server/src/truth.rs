@@ -1,0 +1,346 @@
+//! The truth log: the server's own record of what it did and when, to hold a client's figures against.
+//!
+//! JSON lines. The first is a [`Header`]; then one [`Record`] for each request that the server began to answer, in the
+//! order in which they ended. Requests that were refused (a bad body, an unknown model, a missing key) leave no line.
+//! All times are nanoseconds on `CLOCK_MONOTONIC`, which every process of the machine shares, so they compare directly
+//! with a client's stamps. A thread of its own writes the file, so that no answer waits for a disk.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::thread::JoinHandle;
+
+use serde::{Deserialize, Serialize};
+
+/// One line of the log.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Line {
+    /// The first.
+    Header(Header),
+    /// Any other.
+    Request(Record),
+}
+
+/// How the server was set.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Header {
+    /// The mock's own version.
+    pub version: String,
+    /// The model's name.
+    pub model: String,
+    /// From arrival to the first token, in nanoseconds.
+    pub ttft_ns: u64,
+    /// From token to token, in nanoseconds.
+    pub itl_ns: u64,
+    /// How far each interval may stray to either side, in percent of it.
+    pub jitter_percent: f64,
+    /// The seed of texts and jitter.
+    pub seed: u64,
+    /// The clock of every time in the log: `CLOCK_MONOTONIC`.
+    pub clock: String,
+}
+
+/// One request.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Record {
+    /// The `id` in the answer (`chatcmpl-…`): by it a client's timeline finds its record.
+    pub id: String,
+    /// The path.
+    pub path: String,
+    /// When the read of the socket returned that brought the last byte of the request.
+    pub arrival_ns: u64,
+    /// The prompt's tokens.
+    pub prompt_tokens: u64,
+    /// The answer's tokens.
+    pub completion_tokens: u64,
+    /// When the write of the answer's head returned; absent where it went out with the first event, or never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_ns: Option<u64>,
+    /// What the answer's events are, in order, as runs: `[["role",1],["token",100],["done",1]]`.
+    pub events: Vec<(EventKind, u32)>,
+    /// When each event was due.
+    pub due_ns: Vec<u64>,
+    /// When the write of each event's last byte returned; shorter than `due_ns` where the answer was cut off.
+    pub written_ns: Vec<u64>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// What an event is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// The whole body of an answer that is no stream.
+    Body,
+    /// `data: [DONE]`.
+    Done,
+    /// The chunk that only names the assistant's role.
+    Role,
+    /// One token.
+    Token,
+    /// The final token counts.
+    Usage,
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The client closed the connection first.
+    ClientGone,
+    /// Every event was written.
+    Complete,
+    /// The server was stopped first.
+    Shutdown,
+}
+
+impl Record {
+    /// What each event is, one by one.
+    pub fn event_kinds(&self) -> impl Iterator<Item = EventKind> + '_ {
+        self.events.iter().flat_map(|&(kind, run)| std::iter::repeat_n(kind, run as usize))
+    }
+}
+
+/// Why a truth log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file itself.
+    #[error("cannot read the truth log {path}: {source}")]
+    Io {
+        /// Which file.
+        path: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// One of its lines.
+    #[error("line {line} of the truth log {path} is not a record of this version: {source}")]
+    Line {
+        /// Which file.
+        path: String,
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The first line.
+    #[error("the truth log {path} does not begin with its header: was it cut off or is it another file?")]
+    NoHeader {
+        /// Which file.
+        path: String,
+    },
+}
+
+/// Reads a truth log back.
+pub fn read(path: &Path) -> Result<(Header, Vec<Record>), Error> {
+    let name = || path.display().to_string();
+    let file = File::open(path).map_err(|source| Error::Io { path: name(), source })?;
+    let mut header = None;
+    let mut records = Vec::new();
+    for (index, text) in BufReader::new(file).lines().enumerate() {
+        let text = text.map_err(|source| Error::Io { path: name(), source })?;
+        let line = serde_json::from_str(&text).map_err(|source| Error::Line {
+            path: name(),
+            line: index + 1,
+            source,
+        })?;
+        match (line, &header) {
+            (Line::Header(first), None) => header = Some(first),
+            (Line::Request(record), Some(_)) => records.push(record),
+            _ => return Err(Error::NoHeader { path: name() }),
+        }
+    }
+    Ok((header.ok_or_else(|| Error::NoHeader { path: name() })?, records))
+}
+
+/// Where finished records go. A clone is another way in to the same file.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    sender: Option<Sender<Record>>,
+    stopping: Arc<AtomicBool>,
+}
+
+/// The thread that writes the file.
+#[derive(Debug)]
+pub(crate) struct LogWriter(Option<JoinHandle<io::Result<()>>>);
+
+impl Log {
+    /// Nothing is kept.
+    pub(crate) fn disabled() -> (Self, LogWriter) {
+        (Self { sender: None, stopping: Arc::default() }, LogWriter(None))
+    }
+
+    /// Creates the file, writes its header, and starts its thread.
+    pub(crate) fn create(path: &Path, header: Header) -> io::Result<(Self, LogWriter)> {
+        let mut file = BufWriter::new(File::create(path)?);
+        write_line(&mut file, &Line::Header(header))?;
+        file.flush()?;
+        let (sender, records) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("truth-log".to_owned())
+            .spawn(move || write_records(&records, &mut file))?;
+        Ok((Self { sender: Some(sender), stopping: Arc::default() }, LogWriter(Some(thread))))
+    }
+
+    /// From now on, an answer that is cut off was cut off by the server.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Begins a record; it goes to the log when it is dropped.
+    pub(crate) fn begin(&self, record: Record) -> Entry {
+        Entry { record, log: self.clone() }
+    }
+}
+
+impl LogWriter {
+    /// Waits until everything is in the file. Every [`Log`] has to be gone.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        let Some(thread) = self.0 else { return Ok(()) };
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))
+    }
+}
+
+/// A record in the making. However the answer ends, dropping this logs it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) record: Record,
+    log: Log,
+}
+
+impl Entry {
+    /// Whether every event is written.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.record.written_ns.len() == self.record.due_ns.len()
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let Some(sender) = &self.log.sender else { return };
+        let complete = self.is_complete();
+        let mut record = std::mem::replace(&mut self.record, Record::empty());
+        record.outcome = if complete {
+            Outcome::Complete
+        } else if self.log.stopping.load(Ordering::Relaxed) {
+            Outcome::Shutdown
+        } else {
+            Outcome::ClientGone
+        };
+        // The receiver ends early only when the file cannot be written; `LogWriter::finish` reports that.
+        sender.send(record).unwrap_or_default();
+    }
+}
+
+impl Record {
+    pub(crate) const fn empty() -> Self {
+        Self {
+            id: String::new(),
+            path: String::new(),
+            arrival_ns: 0,
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            head_ns: None,
+            events: Vec::new(),
+            due_ns: Vec::new(),
+            written_ns: Vec::new(),
+            outcome: Outcome::ClientGone,
+        }
+    }
+}
+
+/// Runs of equal events.
+pub(crate) fn runs(kinds: &[EventKind]) -> Vec<(EventKind, u32)> {
+    kinds.chunk_by(|a, b| a == b).map(|run| (run[0], u32::try_from(run.len()).unwrap_or(u32::MAX))).collect()
+}
+
+/// Writes records until the last sender is gone; what is written is flushed whenever there is nothing more to write.
+fn write_records(records: &Receiver<Record>, file: &mut BufWriter<File>) -> io::Result<()> {
+    loop {
+        let record = match records.try_recv() {
+            Ok(record) => record,
+            Err(TryRecvError::Empty) => {
+                file.flush()?;
+                match records.recv() {
+                    Ok(record) => record,
+                    Err(_) => return Ok(()),
+                }
+            }
+            Err(TryRecvError::Disconnected) => return file.flush(),
+        };
+        write_line(file, &Line::Request(record))?;
+    }
+}
+
+fn write_line(file: &mut BufWriter<File>, line: &Line) -> io::Result<()> {
+    serde_json::to_writer(&mut *file, line)?;
+    file.write_all(b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            version: "0.1.0".to_owned(),
+            model: "m".to_owned(),
+            ttft_ns: 20_000_000,
+            itl_ns: 5_000_000,
+            jitter_percent: 2.5,
+            seed: 3,
+            clock: "CLOCK_MONOTONIC".to_owned(),
+        }
+    }
+
+    fn record(written: usize) -> Record {
+        let kinds = [EventKind::Role, EventKind::Token, EventKind::Token, EventKind::Done];
+        Record {
+            id: "chatcmpl-1".to_owned(),
+            events: runs(&kinds),
+            due_ns: vec![1, 1, 2, 2],
+            written_ns: vec![2; written],
+            ..Record::empty()
+        }
+    }
+
+    #[test]
+    fn what_is_logged_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("truth.jsonl");
+        let (log, writer) = Log::create(&path, header()).unwrap();
+        drop(log.begin(record(4)));
+        drop(log.begin(record(3)));
+        log.stop();
+        drop(log.begin(record(0)));
+        drop(log);
+        writer.finish().unwrap();
+
+        let (read_header, records) = read(&path).unwrap();
+        assert_eq!(read_header, header());
+        let outcomes: Vec<Outcome> = records.iter().map(|record| record.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Complete, Outcome::ClientGone, Outcome::Shutdown]);
+        let kinds: Vec<EventKind> = records[0].event_kinds().collect();
+        assert_eq!(kinds, [EventKind::Role, EventKind::Token, EventKind::Token, EventKind::Done]);
+        assert_eq!(records[0].events, [(EventKind::Role, 1), (EventKind::Token, 2), (EventKind::Done, 1)]);
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("truth.jsonl");
+        for (content, complaint) in [
+            ("", "does not begin with its header"),
+            ("{}\n", "line 1 of the truth log"),
+            ("{\"type\":\"request\"}\n", "line 1 of the truth log"),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            assert!(read(&path).unwrap_err().to_string().contains(complaint), "{content:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(read(&path).unwrap_err().to_string().starts_with("cannot read the truth log"));
+    }
+}
