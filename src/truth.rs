@@ -5,7 +5,7 @@
 //! difference is the client's own error, the network's delay included.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::hash::BuildHasher;
 
 use tokentape_mock::truth::{EventKind, Record};
 
@@ -92,9 +92,9 @@ impl Comparison {
     }
 }
 
-/// Holds a run's timelines against the truth of each response id. `start_monotonic_ns` is the run's zero.
+/// Holds a run's timelines against the truth of each response id.
 #[must_use]
-pub fn check(timelines: &[Timeline], truths: &HashMap<String, Truth>) -> Check {
+pub fn check<S: BuildHasher>(timelines: &[Timeline], truths: &HashMap<String, Truth, S>) -> Check {
     let mut check = Check::default();
     for timeline in timelines.iter().filter(|timeline| timeline.outcome.is_success()) {
         let tokens: Vec<u64> =
@@ -131,10 +131,8 @@ impl Check {
         for (name, comparison) in [("TTFT", &self.ttft), ("ITL", &self.itl), ("E2EL", &self.e2el)] {
             let sorted = stats::sorted(&comparison.errors());
             let at = |p: f64| stats::percentile(&sorted, p) / 1e3;
-            // Writing to a string cannot fail.
-            let _ = writeln!(
-                table,
-                "{name:<12} {:>11.3} {:>11.3} {:>+15.1} {:>+10.1} {:>+9.1} {:>+9.1}",
+            table += &format!(
+                "{name:<12} {:>11.3} {:>11.3} {:>+15.1} {:>+10.1} {:>+9.1} {:>+9.1}\n",
                 comparison.measured_mean() / 1e6,
                 comparison.true_mean() / 1e6,
                 comparison.error_of_mean() / 1e3,
@@ -144,8 +142,7 @@ impl Check {
             );
         }
         let all = self.matched + self.unmatched;
-        let _ = writeln!(table, "{} of {all} requests found in the truth log, token for token", self.matched);
-        table
+        table + &format!("{} of {all} requests found in the truth log, token for token\n", self.matched)
     }
 }
 

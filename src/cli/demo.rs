@@ -165,13 +165,11 @@ impl Mock {
         if let Some(stdout) = process.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        match line.trim().strip_prefix("listening on ") {
-            Some(url) => Ok(Self { url: url.to_owned(), process }),
-            None => {
-                process.wait()?;
-                Err(Failure::run("the mock server did not start; what it said is above"))
-            }
+        if let Some(url) = line.trim().strip_prefix("listening on ") {
+            return Ok(Self { url: url.to_owned(), process });
         }
+        process.wait()?;
+        Err(Failure::run("the mock server did not start; what it said is above"))
     }
 
     /// Asks it to end, and waits until its truth log is whole.

@@ -184,7 +184,15 @@ fn part_of(path: &Path) -> PathBuf {
 fn as_text(path: &Path, bytes: u64, footer: &Footer, made: Made, tokenizer: &Tokenizer) -> String {
     let line = |name: &str, value: &str| format!("{name:<16} {value}\n");
     let (requests, inexact) = (made.requests, made.inexact);
-    let mut text = [
+    let note = if inexact > 0 {
+        format!(
+            "\n{inexact} of {requests} prompts could not be made exactly as long as asked; the tape holds their true \
+             lengths\n"
+        )
+    } else {
+        String::new()
+    };
+    [
         line("tape", &format!("{} ({bytes} bytes)", path.display())),
         line("requests", &footer.requests.to_string()),
         line("input tokens", &footer.input_tokens.to_string()),
@@ -192,15 +200,9 @@ fn as_text(path: &Path, bytes: u64, footer: &Footer, made: Made, tokenizer: &Tok
         line("tokenizer", &format!("{} ({})", tokenizer.name(), tokenizer.digest())),
         line("workload digest", &footer.workload_digest),
         line("exact prompts", &format!("{} of {requests}", requests - inexact)),
+        note,
     ]
-    .concat();
-    if inexact > 0 {
-        text += &format!(
-            "\n{inexact} of {requests} prompts could not be made exactly as long as asked; the tape holds their true \
-             lengths\n"
-        );
-    }
-    text
+    .concat()
 }
 
 fn as_json(path: &Path, bytes: u64, footer: &Footer, made: Made, tokenizer: &Tokenizer) -> String {

@@ -128,7 +128,7 @@ impl fmt::Display for Inspection<'_> {
             let span = arrivals.span_ns as f64 / 1e9;
             match arrivals.mean_rate_per_s {
                 Some(rate) => {
-                    field(f, "arrivals", format_args!("over {span:.3} s, {rate:.3} requests/s on average"))?
+                    field(f, "arrivals", format_args!("over {span:.3} s, {rate:.3} requests/s on average"))?;
                 }
                 None => field(f, "arrivals", "all at one time")?,
             }

@@ -19,7 +19,7 @@ use crate::tape;
 pub(super) struct Args {
     /// The tape
     tape: PathBuf,
-    /// The server, such as http://127.0.0.1:8000; a base path is kept, and a closing /v1 may be given or left out
+    /// The server, such as <http://127.0.0.1:8000>; a base path is kept, and a closing /v1 may be given or left out
     #[arg(long)]
     url: String,
     /// Put this model's name into each body, in place of the tape's

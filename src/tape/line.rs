@@ -88,7 +88,6 @@ fn parse_request(line: &[u8]) -> Result<Line, String> {
 }
 
 /// The parser's reason, less the line number, which is always 1 here.
-
 fn in_words(error: serde_json::Error) -> String {
     error.to_string().replace(" at line 1 column ", " at byte ")
 }

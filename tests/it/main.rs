@@ -1,5 +1,7 @@
 //! Integration tests: through the binaries and real sockets on port 0.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod bad_input;
 mod demo;
 mod generate;

@@ -1,7 +1,7 @@
 //! What the integration tests share: the binary, the mock server, and a server that answers by script.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -154,9 +154,4 @@ pub(crate) fn stream_of(events: &[&str], cut: bool) -> Vec<u8> {
 /// An address where nothing listens.
 pub(crate) fn nowhere() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// Connects to the server behind a URL.
-pub(crate) fn connect(url: &str) -> TcpStream {
-    TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap()
 }
