@@ -15,7 +15,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::timeline::{Facts, Ns, Timeline};
+use crate::timeline::{Facts, Ns, Outcome, Timeline};
 
 /// What a dialect computes its figures from: the raw timelines of one run.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +105,12 @@ fn count_output(timeline: &Timeline, count: Option<CountTokens<'_>>) -> u32 {
 /// Nanoseconds as seconds, the way `CPython`'s `time.perf_counter()` makes them: one division in double precision.
 fn seconds(ns: Ns) -> f64 {
     ns as f64 / 1e9
+}
+
+/// Whether a whole 200 response arrived, whatever was in it. What breaks a body off raises in the peers.
+fn is_complete(timeline: &Timeline) -> bool {
+    let whole = matches!(timeline.outcome, Outcome::Success | Outcome::InBand { .. } | Outcome::NoTokens);
+    whole && timeline.status.is_none_or(|status| status == 200)
 }
 
 /// Whether the responses were text completions rather than chat. The peers are told by a flag; a timeline shows it.

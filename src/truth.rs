@@ -27,8 +27,8 @@ impl Truth {
     /// What a truth log's record says.
     #[must_use]
     pub fn of(record: &Record) -> Self {
-        let events = record.event_kinds().zip(&record.written_ns);
-        let tokens = events.filter(|(kind, _)| *kind == EventKind::Token);
+        let events = record.events.iter().zip(&record.written_ns);
+        let tokens = events.filter(|(kind, _)| **kind == EventKind::Token);
         Self {
             arrival_ns: record.arrival_ns,
             tokens_ns: tokens.map(|(_, at)| *at).collect(),

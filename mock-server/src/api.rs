@@ -17,7 +17,7 @@ use crate::request::{self, Refusal};
 use crate::stream::Stream;
 use crate::timing::{self, Purpose, RequestKey};
 use crate::transport::{Connection, Part};
-use crate::truth::{EventKind, Log, Record, runs};
+use crate::truth::{EventKind, Log, Record};
 use crate::wire::{self, Answer, Endpoint, json_inside};
 
 /// The largest request body that is read, in bytes.
@@ -170,14 +170,14 @@ async fn generate(
     if asked.stream {
         let frames = wire::stream(&answer);
         let due_ns = event_due_ns(frames.kinds(), &token_due_ns);
-        let events = runs(frames.kinds());
+        let events = frames.kinds().to_vec();
         connection.begin(server.log.begin(Record { events, due_ns: due_ns.clone(), ..record }));
         let body = Stream::new(frames, due_ns, pacer, connection);
         return Ok(streamed(body));
     }
     let body = wire::body(&answer);
     let due_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
-    let events = vec![(EventKind::Body, 1)];
+    let events = vec![EventKind::Body];
     connection.begin(server.log.begin(Record { events, due_ns: vec![due_ns], ..record }));
     pacer.sleep_until(due_ns).await;
     let response = json(StatusCode::OK, body);

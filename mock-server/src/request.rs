@@ -265,7 +265,7 @@ fn too_long(context: i64, prompt_tokens: usize, cause: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, LazyLock};
 
     use proptest::prelude::*;
     use tokentape_tokenizer::Tokenizer;
@@ -273,18 +273,18 @@ mod tests {
     use super::*;
     use crate::timing::Timing;
 
-    fn config() -> Config {
+    static CONFIG: LazyLock<Config> = LazyLock::new(|| {
         let timing = Timing { ttft_ns: 0, itl_ns: 0, jitter_millipercent: 0 };
         let tokenizer = Arc::new(Tokenizer::embedded().unwrap());
         Config { max_model_len: 4096, ..Config::new("m", tokenizer, timing) }
-    }
+    });
 
     fn chat(body: &str) -> Result<Request, Refusal> {
-        parse(Endpoint::Chat, body.as_bytes(), &config())
+        parse(Endpoint::Chat, body.as_bytes(), &CONFIG)
     }
 
     fn completions(body: &str) -> Result<Request, Refusal> {
-        parse(Endpoint::Completions, body.as_bytes(), &config())
+        parse(Endpoint::Completions, body.as_bytes(), &CONFIG)
     }
 
     fn message(refused: Result<Request, Refusal>) -> (u16, String) {
@@ -391,7 +391,7 @@ mod tests {
         #[test]
         fn never_panics(body: Vec<u8>, chat: bool) {
             let endpoint = if chat { Endpoint::Chat } else { Endpoint::Completions };
-            drop(parse(endpoint, &body, &config()));
+            drop(parse(endpoint, &body, &CONFIG));
         }
     }
 }

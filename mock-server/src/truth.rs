@@ -60,8 +60,9 @@ pub struct Record {
     /// When the write of the answer's head returned; absent where it went out with the first event, or never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_ns: Option<u64>,
-    /// What the answer's events are, in order, as runs: `[["role",1],["token",100],["done",1]]`.
-    pub events: Vec<(EventKind, u32)>,
+    /// What each of the answer's events is, in order; in the file as runs: `[["role",1],["token",100],["done",1]]`.
+    #[serde(with = "runs")]
+    pub events: Vec<EventKind>,
     /// When each event was due.
     pub due_ns: Vec<u64>,
     /// When the write of each event's last byte returned; shorter than `due_ns` where the answer was cut off.
@@ -98,11 +99,13 @@ pub enum Outcome {
     Shutdown,
 }
 
-impl Record {
-    /// What each event is, one by one.
-    pub fn event_kinds(&self) -> impl Iterator<Item = EventKind> + '_ {
-        self.events.iter().flat_map(|&(kind, run)| std::iter::repeat_n(kind, run as usize))
-    }
+/// A truth log read back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Truth {
+    /// How the server was set.
+    pub header: Header,
+    /// Its answers, in the order in which they ended.
+    pub records: Vec<Record>,
 }
 
 /// Why a truth log cannot be read.
@@ -135,7 +138,7 @@ pub enum Error {
 }
 
 /// Reads a truth log back.
-pub fn read(path: &Path) -> Result<(Header, Vec<Record>), Error> {
+pub fn read(path: &Path) -> Result<Truth, Error> {
     let name = || path.display().to_string();
     let file = File::open(path).map_err(|source| Error::Io { path: name(), source })?;
     let mut header = None;
@@ -153,7 +156,8 @@ pub fn read(path: &Path) -> Result<(Header, Vec<Record>), Error> {
             _ => return Err(Error::NoHeader { path: name() }),
         }
     }
-    Ok((header.ok_or_else(|| Error::NoHeader { path: name() })?, records))
+    let header = header.ok_or_else(|| Error::NoHeader { path: name() })?;
+    Ok(Truth { header, records })
 }
 
 /// Where finished records go. A clone is another way in to the same file.
@@ -252,9 +256,32 @@ impl Record {
     }
 }
 
-/// Runs of equal events.
-pub(crate) fn runs(kinds: &[EventKind]) -> Vec<(EventKind, u32)> {
-    kinds.chunk_by(|a, b| a == b).map(|run| (run[0], u32::try_from(run.len()).unwrap_or(u32::MAX))).collect()
+/// Events in the file: runs of equal ones.
+mod runs {
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    use super::EventKind;
+
+    /// More than any answer has, so that a damaged line cannot ask for all memory.
+    const MAX_EVENTS: usize = 1 << 26;
+
+    pub(super) fn serialize<S: Serializer>(events: &[EventKind], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(events.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<EventKind>, D::Error> {
+        let mut events = Vec::new();
+        for (kind, run) in Vec::<(EventKind, usize)>::deserialize(deserializer)? {
+            if run > MAX_EVENTS - events.len() {
+                return Err(D::Error::custom("more events than an answer can have"));
+            }
+            events.extend(std::iter::repeat_n(kind, run));
+        }
+        Ok(events)
+    }
 }
 
 /// Writes records until the last sender is gone; what is written is flushed whenever there is nothing more to write.
@@ -300,7 +327,7 @@ mod tests {
         let kinds = [EventKind::Role, EventKind::Token, EventKind::Token, EventKind::Done];
         Record {
             id: "chatcmpl-1".to_owned(),
-            events: runs(&kinds),
+            events: kinds.to_vec(),
             due_ns: vec![1, 1, 2, 2],
             written_ns: vec![2; written],
             ..Record::empty()
@@ -319,23 +346,28 @@ mod tests {
         drop(log);
         writer.finish().unwrap();
 
-        let (read_header, records) = read(&path).unwrap();
+        let Truth { header: read_header, records } = read(&path).unwrap();
         assert_eq!(read_header, header());
         let outcomes: Vec<Outcome> = records.iter().map(|record| record.outcome).collect();
         assert_eq!(outcomes, [Outcome::Complete, Outcome::ClientGone, Outcome::Shutdown]);
-        let kinds: Vec<EventKind> = records[0].event_kinds().collect();
-        assert_eq!(kinds, [EventKind::Role, EventKind::Token, EventKind::Token, EventKind::Done]);
-        assert_eq!(records[0].events, [(EventKind::Role, 1), (EventKind::Token, 2), (EventKind::Done, 1)]);
+        let kinds = [EventKind::Role, EventKind::Token, EventKind::Token, EventKind::Done];
+        assert_eq!(records[0].events, kinds);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(r#""events":[["role",1],["token",2],["done",1]]"#));
     }
 
     #[test]
     fn other_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("truth.jsonl");
+        let mut bomb = serde_json::to_value(Line::Request(record(4))).unwrap();
+        bomb["events"] = serde_json::json!([["token", u64::MAX], ["token", 1]]);
+        let bomb = bomb.to_string();
         for (content, complaint) in [
             ("", "does not begin with its header"),
             ("{}\n", "line 1 of the truth log"),
             ("{\"type\":\"request\"}\n", "line 1 of the truth log"),
+            (&bomb, "more events than an answer can have"),
         ] {
             std::fs::write(&path, content).unwrap();
             assert!(read(&path).unwrap_err().to_string().contains(complaint), "{content:?}");

@@ -103,9 +103,9 @@ pub(super) fn exec(args: Args) -> Outcome {
     )?;
     output::print(&side_by_side(&as_vllm, &as_evalscope))?;
 
-    let (_, records) = tokentape_mock::truth::read(&truth_log).map_err(Failure::input)?;
+    let truth = tokentape_mock::truth::read(&truth_log).map_err(Failure::input)?;
     let truths: HashMap<String, Truth> =
-        records.iter().map(|record| (record.id.clone(), Truth::of(record))).collect();
+        truth.records.iter().map(|record| (record.id.clone(), Truth::of(record))).collect();
     let check = truth::check(&report.timelines, &truths);
     output::print("\nAgainst the truth log, by tokentape's own definitions:\n\n")?;
     output::print(&check.table())?;

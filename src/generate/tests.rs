@@ -60,7 +60,6 @@ fn bodies_are_golden_on_any_number_of_threads() {
     for (params, golden) in [
         (params(), "27afc15de3afa146"),
         (Params { seed: 1, ..params() }, "afc83eacd7bb8f8a"),
-        (Params { seed: 1, ..params() }, "afc83eacd7bb8f8a"),
         (completions, "88d0f6749cb0006a"),
         (prefixed, "94f3a57c083cc395"),
         (templated, "99b82a7c4622c284"),

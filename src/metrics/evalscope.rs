@@ -5,7 +5,7 @@
 //! table (`evalscope/perf/utils/db_util.py`). Seconds throughout.
 
 use super::messages::messages;
-use super::{CountTokens, Measurement, count_output, seconds, stats};
+use super::{CountTokens, Measurement, count_output, is_complete, seconds, stats};
 use crate::timeline::{Facts, Outcome, Timeline};
 
 /// One request as its database holds it. Seconds.
@@ -47,8 +47,7 @@ pub fn rows(measurement: &Measurement<'_>, count: Option<CountTokens<'_>>) -> Ve
 fn row(timeline: &Timeline, count: Option<CountTokens<'_>>) -> Row {
     let st = seconds(timeline.dispatched_ns);
     let mut row = Row { start_time: st, ..Row::default() };
-    let complete = matches!(timeline.outcome, Outcome::Success | Outcome::InBand { .. } | Outcome::NoTokens);
-    if !complete || timeline.status.is_some_and(|status| status != 200) {
+    if !is_complete(timeline) {
         return row;
     }
     let (mut most_recent, mut first, mut gaps) = (st, 0.0, Vec::new());

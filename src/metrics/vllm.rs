@@ -9,8 +9,8 @@ use std::borrow::Cow;
 
 use super::messages::messages;
 use super::stats::{self, Numpy};
-use super::{CountTokens, Measurement, count_output, is_completion, seconds};
-use crate::timeline::{Facts, Outcome, Timeline};
+use super::{CountTokens, Measurement, count_output, is_complete, is_completion, seconds};
+use crate::timeline::{Facts, Timeline};
 
 /// What tells one version's request functions from another's. [`Version::V0_11_0`] is the first; later ones differ
 /// in these points alone.
@@ -56,8 +56,8 @@ pub struct Output<'a> {
 /// Each request of a run as this version would have recorded it, in tape order.
 ///
 /// What a timeline does not hold is not modelled: a character split over two reads, an event without the space after
-/// `data:`, and lines of other fields all make the original fail or lose events. Requests never sent or cut off by an interruption
-/// have no counterpart there; they count as failures.
+/// `data:`, and lines of other fields all make the original fail or lose events. Requests never sent or cut off by an
+/// interruption have no counterpart there; they count as failures.
 ///
 /// Output tokens are those of a usage event (one without `choices`; the original ignores usage elsewhere). Without
 /// one, `count` counts the text as the original's tokenizer would; where there is no text either, the server's other
@@ -85,8 +85,7 @@ fn output<'a>(timeline: &'a Timeline, version: Version, count: Option<CountToken
         read_chat(timeline, st, version, &mut output)
     };
     // Whatever breaks the body raises in the original, and leaves TTFT and ITL as far as they had come.
-    let complete = matches!(timeline.outcome, Outcome::Success | Outcome::InBand { .. } | Outcome::NoTokens);
-    if !complete || timeline.status.is_some_and(|status| status != 200) {
+    if !is_complete(timeline) {
         let error = timeline.outcome.detail().unwrap_or_else(|| timeline.outcome.kind().to_owned());
         stream = Err(Cow::Owned(error));
     }

@@ -60,7 +60,7 @@ fn the_whole_way() {
     }
 
     // Every token is in the truth log, and no read comes before its write began.
-    let (_, truth) = tokentape_mock::truth::read(&log).unwrap();
+    let truth = tokentape_mock::truth::read(&log).unwrap().records;
     assert_eq!(truth.len(), 24);
     let truths: HashMap<String, Truth> =
         truth.iter().map(|record| (record.id.clone(), Truth::of(record))).collect();
@@ -95,7 +95,7 @@ fn warmup_is_sent_and_kept_out() {
     mock.stop();
     assert_eq!(run.timelines.iter().map(|t| t.index).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
     assert_eq!((run.info.traffic.warmup, run.info.traffic.warmup_failures), (3, 0));
-    assert_eq!(tokentape_mock::truth::read(&log).unwrap().1.len(), 9);
+    assert_eq!(tokentape_mock::truth::read(&log).unwrap().records.len(), 9);
 }
 
 #[test]
