@@ -14,7 +14,7 @@ mod stream;
 use tokentape_tokenizer::{self as tokenizer, Tokenizer};
 
 pub use body::Api;
-pub use lengths::{LengthsError, Lengths, MAX_TOKENS};
+pub use lengths::{Lengths, LengthsError, MAX_TOKENS};
 pub use random::{Params, Random};
 
 use crate::tape::format::{Header, Request};

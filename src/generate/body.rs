@@ -37,8 +37,7 @@ impl fmt::Display for Api {
 }
 
 /// The keys that differ from request to request, or have a flag of their own: an extra body may not set them.
-pub(super) const RESERVED: [&str; 5] =
-    ["model", "messages", "prompt", "max_completion_tokens", "max_tokens"];
+pub(super) const RESERVED: [&str; 5] = ["model", "messages", "prompt", "max_completion_tokens", "max_tokens"];
 
 /// The bytes of a body around its prompt and its number of output tokens.
 #[derive(Debug)]
@@ -123,7 +122,12 @@ mod tests {
     #[test]
     fn an_extra_body_overrides_in_place_and_adds_at_the_end() {
         assert_eq!(
-            body(Api::Chat, Some("0"), false, &json!({"z": [1], "temperature": 1, "stream_options": null, "a": {}})),
+            body(
+                Api::Chat,
+                Some("0"),
+                false,
+                &json!({"z": [1], "temperature": 1, "stream_options": null, "a": {}})
+            ),
             r#"{"model":"m\"1","messages":[{"role":"user","content":"say \"é\"\n"}],"max_completion_tokens":7,"temperature":1,"stream":true,"stream_options":null,"z":[1],"a":{}}"#
         );
     }

@@ -32,6 +32,9 @@ pub enum LengthsError {
 }
 
 impl Lengths {
+    /// 100 tokens, the peers' usual length.
+    pub(super) const HUNDRED: Self = Self { low: 100, high: 100 };
+
     /// From `low` to `high` tokens, both included.
     pub fn new(low: u32, high: u32) -> Result<Self, LengthsError> {
         if low > high {

@@ -39,8 +39,11 @@ impl<'a> Prompts<'a> {
     /// With `count_template`, a prompt's tokens are those of the whole rendered chat.
     pub(super) fn new(tokenizer: &'a Tokenizer, count_template: bool) -> Result<Self, Error> {
         let words = tokenizer.words();
-        let openers =
-            words.iter().filter(|word| word.opens).map(|word| Cow::Borrowed(word.text.trim_start())).collect();
+        let openers = words
+            .iter()
+            .filter(|word| word.opens)
+            .map(|word| Cow::Borrowed(word.text.trim_start()))
+            .collect();
         let units = if words.len() >= ENOUGH_WORDS {
             words.iter().map(|word| Cow::Borrowed(word.text.as_str())).collect()
         } else {
@@ -90,16 +93,20 @@ impl<'a> Prompts<'a> {
         lengthen(&mut text, &mut end, &mut rest, wanted.saturating_sub(drawn));
 
         let mut count = self.count(&text)?;
-        for _ in 0..REPAIRS {
+        for round in 0..REPAIRS {
             if count == tokens {
                 break;
             }
-            lengthen(&mut text, &mut end, &mut rest, tokens.saturating_sub(count));
-            for _ in 0..count.saturating_sub(tokens) {
-                if end.len() > 1
-                    && let Some(start) = end.pop()
-                {
+            // A unit may count for more than one token (a template may repeat the prompt): smaller and smaller steps
+            // keep from going to and fro.
+            let step = (tokens.abs_diff(count) >> (round / 4)).max(1);
+            if count < tokens {
+                lengthen(&mut text, &mut end, &mut rest, step);
+            } else {
+                let kept = end.len().saturating_sub(step).max(1);
+                if let Some(&start) = end.get(kept) {
                     text.truncate(start);
+                    end.truncate(kept);
                 }
             }
             count = self.count(&text)?;

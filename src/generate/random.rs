@@ -50,6 +50,28 @@ pub struct Params {
     pub count_template: bool,
 }
 
+/// The command line's defaults: 500 requests of 100 tokens in and 100 out, seed 0, the embedded tokenizer, chat.
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            requests: 500,
+            input_tokens: Lengths::HUNDRED,
+            output_tokens: Lengths::HUNDRED,
+            range_ratio: 0.0,
+            prefix_tokens: 0,
+            num_prefixes: 1,
+            seed: 0,
+            tokenizer: tokentape_tokenizer::EMBEDDED.to_owned(),
+            model: "tokentape".to_owned(),
+            api: Api::Chat,
+            ignore_eos: false,
+            temperature: None,
+            extra_body: Map::new(),
+            count_template: false,
+        }
+    }
+}
+
 impl Params {
     /// The parameters that a header holds.
     pub(super) fn from_header(header: &Header) -> Result<Self, Error> {
