@@ -8,10 +8,7 @@ use std::str::FromStr;
 use super::{Failure, Outcome};
 use crate::tape::Reader;
 
-/// Print a tape's requests as JSON lines.
-///
-/// Each line has the request's index, `offset_ns`, method, path and body (as `body_base64` where it is not UTF-8),
-/// and its `input_tokens`, `output_tokens` and session where the tape has them.
+/// Which requests to print.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -24,6 +21,9 @@ pub(super) struct Args {
 }
 
 const EXAMPLES: &str = "\
+Each line has index, offset_ns, method, path and body (body_base64 where it is not UTF-8), and
+input_tokens, output_tokens and session where the tape has them.
+
 Examples:
   tokentape cat load.tape.zst | head
   tokentape cat load.tape.zst --range 100..110

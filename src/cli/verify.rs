@@ -10,7 +10,7 @@ use super::output::print;
 use super::{Failure, Outcome};
 use crate::tape::{self, Header, Progress, Reader, Request};
 
-/// Check a tape: every frame, the order of its requests, the index, the counts and the workload digest.
+/// What to check.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -23,6 +23,9 @@ pub(super) struct Args {
 }
 
 const EXAMPLES: &str = "\
+Reads the whole tape, and checks every frame, the order of its requests, the index, the counts and
+the workload digest.
+
 Examples:
   tokentape verify load.tape.zst
   tokentape verify load.tape.zst --regenerate

@@ -103,7 +103,9 @@ mod tests {
 
     fn digest(requests: &[Request]) -> String {
         let mut digest = WorkloadDigest::new();
-        requests.iter().for_each(|request| digest.add(request));
+        for request in requests {
+            digest.add(request);
+        }
         digest.finish()
     }
 

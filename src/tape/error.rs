@@ -186,6 +186,14 @@ impl fmt::Display for Holds {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
+    /// A header that no reader would take.
+    #[error("cannot write the tape: its header of {bytes} bytes is above the limit of {limit}")]
+    HeaderTooLarge {
+        /// The length of its line.
+        bytes: usize,
+        /// The longest header.
+        limit: u32,
+    },
     /// The output took no more bytes, or could not be compressed.
     #[error("cannot write the tape: {0}")]
     Io(#[from] io::Error),

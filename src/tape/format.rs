@@ -109,3 +109,13 @@ pub struct Footer {
     /// For each frame between the header's and the footer's, the index of the first request in it.
     pub index: Vec<u64>,
 }
+
+impl Footer {
+    /// Counts a request: everything but the digest and the index.
+    pub(super) fn count(&mut self, request: &Request) {
+        self.requests += 1;
+        self.input_tokens += u64::from(request.input_tokens.unwrap_or(0));
+        self.output_tokens += u64::from(request.output_tokens.unwrap_or(0));
+        self.body_bytes += request.body.len() as u64;
+    }
+}

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
+use std::os::unix::fs::FileExt;
 
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
@@ -14,6 +15,9 @@ use zstd::zstd_safe::{self, CParameter, DCtx};
 
 /// The most that one frame may unpack to, in bytes; so also the longest line.
 pub const MAX_FRAME_BYTES: u32 = 256 << 20;
+
+/// The most that the header's frame may unpack to, in bytes.
+pub(super) const MAX_HEADER_BYTES: u32 = 16 << 20;
 
 /// The most frames that a reader will take: at 1 MiB each, 4 TiB of requests.
 const MAX_FRAMES: usize = 1 << 22;
@@ -90,7 +94,7 @@ impl SeekTable {
             return Ok(None);
         };
         let mut footer = [0; FOOTER_BYTES];
-        read_exact_at(file, &mut footer, footer_at)?;
+        file.read_exact_at(&mut footer, footer_at)?;
         let [c0, c1, c2, c3, descriptor, m0, m1, m2, m3] = footer;
         if u32::from_le_bytes([m0, m1, m2, m3]) != SEEKABLE_MAGIC {
             return Ok(None);
@@ -113,7 +117,7 @@ impl SeekTable {
             ));
         };
         let mut bytes = vec![0; size + 8];
-        read_exact_at(file, &mut bytes, table_at)?;
+        file.read_exact_at(&mut bytes, table_at)?;
         let (head, entries) = bytes.split_at(8);
         if le_u32(head) != SKIPPABLE_MAGIC || le_u32(&head[4..]) as usize != size + 9 {
             return damaged("it does not begin where its frame count says");
@@ -214,7 +218,8 @@ impl Unpacker {
         }
     }
 
-    /// Replaces `out` by what `frame` unpacks to.
+    /// Replaces `out` by what `frame` unpacks to, which is exactly as much as it claims. Positional reads leave the
+    /// file's cursor alone, so one open file serves any number of readers.
     pub(super) fn unpack(&mut self, file: &File, frame: Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
         let claimed = frame.decompressed as usize;
         let bomb = |found: &dyn fmt::Display| {
@@ -223,7 +228,7 @@ impl Unpacker {
             )))
         };
         self.compressed.resize(frame.compressed as usize, 0);
-        read_exact_at(file, &mut self.compressed, frame.offset)?;
+        file.read_exact_at(&mut self.compressed, frame.offset)?;
         let extent = zstd_safe::find_frame_compressed_size(&self.compressed).map_err(damaged)?;
         if extent != self.compressed.len() {
             return Err(FrameError::Damaged(format!(
@@ -244,6 +249,9 @@ impl Unpacker {
             Ok(size) if size < claimed => Err(FrameError::Damaged(format!(
                 "it unpacks to {size} bytes, by the seek table {claimed}"
             ))),
+            Ok(_) if !has_checksum(&self.compressed) => {
+                Err(FrameError::Damaged("it has no checksum".to_owned()))
+            }
             Ok(_) => Ok(()),
             Err(code) if zstd_safe::is_error_kind(code, ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall) => {
                 bomb(&"more")
@@ -257,6 +265,11 @@ impl fmt::Debug for Unpacker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unpacker").finish_non_exhaustive()
     }
+}
+
+/// Whether a frame carries a checksum of its content: bit 2 of the descriptor, which follows the magic number.
+fn has_checksum(frame: &[u8]) -> bool {
+    frame.get(4).is_some_and(|descriptor| descriptor & 1 << 2 != 0)
 }
 
 /// The decompressor's reason, in its own words.
@@ -312,23 +325,4 @@ impl From<io::Error> for FrameError {
             FrameError::Damaged(error.to_string())
         }
     }
-}
-
-/// Reads at a place of the file without moving its cursor, so that one open file serves many readers.
-#[cfg(unix)]
-fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
-    while !buffer.is_empty() {
-        let count = std::os::windows::fs::FileExt::seek_read(file, buffer, offset)?;
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        buffer = &mut buffer[count..];
-        offset += count as u64;
-    }
-    Ok(())
 }

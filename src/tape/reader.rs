@@ -54,13 +54,19 @@ impl Reader {
         })
     }
 
+    /// The tape's file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What made the tape.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// What the tape should hold, by its own word: [`verify`](super::verify()) checks it.
+    /// What the tape should hold, by its own word: [`Reader::verify`] checks it.
     #[must_use]
     pub fn footer(&self) -> &Footer {
         &self.footer
@@ -261,5 +267,133 @@ fn seek_table_kind(error: FrameError) -> ErrorKind {
             reason: "it is cut".to_owned(),
         },
         FrameError::Io(error) => ErrorKind::Io(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+    use tempfile::NamedTempFile;
+
+    use super::*;
+    use crate::tape::{Layout, Session, VERSION, Writer, verify};
+
+    fn header() -> Header {
+        Header {
+            version: VERSION,
+            created_by: "tokentape test".to_owned(),
+            source: "test".to_owned(),
+            params: serde_json::Map::new(),
+            seed: Some(u64::MAX),
+            tokenizer: None,
+        }
+    }
+
+    fn write(requests: &[Request], layout: Layout) -> (NamedTempFile, Footer) {
+        let file = NamedTempFile::new().unwrap();
+        let mut writer = Writer::with_layout(file.as_file(), &header(), layout).unwrap();
+        for request in requests {
+            writer.write(request).unwrap();
+        }
+        let footer = writer.finish().unwrap();
+        (file, footer)
+    }
+
+    fn body() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            vec(any::<u8>(), 0..200),
+            ".{0,100}".prop_map(String::into_bytes),
+            Just(br#"{"model":"m","prompt":"\u0000\n\" \ud83d\ude00 "}"#.to_vec()),
+            Just(Vec::new()),
+        ]
+    }
+
+    prop_compose! {
+        fn request()(
+            offset_ns in any::<u64>(),
+            method in ".{0,8}",
+            path in ".{0,30}",
+            body in body(),
+            input_tokens in option::of(any::<u32>()),
+            output_tokens in option::of(any::<u32>()),
+            session in option::of((".{0,10}", any::<u32>()).prop_map(|(id, turn)| Session { id, turn })),
+        ) -> Request {
+            Request { index: 0, offset_ns, method, path, body, input_tokens, output_tokens, session }
+        }
+    }
+
+    fn requests() -> impl Strategy<Value = Vec<Request>> {
+        vec(request(), 0..40).prop_map(|mut requests| {
+            requests
+                .iter_mut()
+                .zip(0..)
+                .for_each(|(request, index)| request.index = index);
+            requests
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_is_written_is_read(
+            requests in requests(),
+            frame_bytes in prop_oneof![Just(0usize), 100..2000usize, Just(1 << 20)],
+            a in 0..50u64,
+            b in 0..50u64,
+        ) {
+            let (file, footer) = write(&requests, Layout { frame_bytes, level: 1 });
+            let reader = Reader::open(file.path()).unwrap();
+            prop_assert_eq!(reader.header(), &header());
+            prop_assert_eq!(reader.footer(), &footer);
+            let read: Vec<_> = reader.requests().collect::<Result<_, _>>().unwrap();
+            prop_assert_eq!(&read, &requests);
+
+            let part: Vec<_> = reader.requests_in(a..b).collect::<Result<_, _>>().unwrap();
+            let expected: Vec<_> = requests.iter().filter(|r| (a..b).contains(&r.index)).cloned().collect();
+            prop_assert_eq!(part, expected);
+
+            let salvaged: Vec<_> = Salvage::open(file.path()).unwrap().collect::<Result<_, _>>().unwrap();
+            prop_assert_eq!(&salvaged, &requests);
+
+            let (_, other) = write(&requests, Layout::default());
+            prop_assert_eq!(&other.workload_digest, &footer.workload_digest);
+            prop_assert_eq!(verify(file.path(), &mut |_| {}).unwrap(), footer);
+        }
+    }
+
+    #[test]
+    fn a_range_reads_only_the_frames_that_it_needs() {
+        let requests: Vec<_> = (0..30)
+            .map(|index| Request {
+                index,
+                offset_ns: 0,
+                method: "POST".to_owned(),
+                path: "/".to_owned(),
+                body: vec![b'x'; 1000],
+                input_tokens: None,
+                output_tokens: None,
+                session: None,
+            })
+            .collect();
+        let (file, footer) = write(
+            &requests,
+            Layout {
+                frame_bytes: 5 << 10,
+                level: 3,
+            },
+        );
+        assert_eq!(footer.index, [0, 4, 8, 12, 16, 20, 24, 28]);
+        let reader = Reader::open(file.path()).unwrap();
+        let mut part = reader.requests_in(17..19);
+        assert_eq!(part.next().unwrap().unwrap().index, 17);
+        assert_eq!((part.records.frame, part.next_frame), (5, 6));
+        assert_eq!(part.next().unwrap().unwrap().index, 18);
+        assert!(part.next().is_none());
+        assert_eq!(part.next_frame, 6);
+        assert_eq!(reader.requests_in(30..40).count(), 0);
+        assert_eq!(reader.requests_in(99..u64::MAX).count(), 0);
     }
 }

@@ -6,12 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Error, ErrorKind, Holds};
 use super::format::{Header, Request};
-use super::frame::{FrameError, MAX_FRAME_BYTES, Sequential};
+use super::frame::{FrameError, MAX_FRAME_BYTES, MAX_HEADER_BYTES, Sequential};
 use super::line::{self, Line};
 use super::records::Records;
-
-/// The header's line takes at most this.
-const MAX_HEADER_BYTES: u32 = 16 << 20;
 
 /// A tape's header and requests from its start, as far as they are good. The iterator's one error, its last item,
 /// says why it ended before the footer.

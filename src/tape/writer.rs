@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::digest::WorkloadDigest;
 use super::error::WriteError;
 use super::format::{Footer, Header, Request};
-use super::frame::{MAX_FRAME_BYTES, Packer};
+use super::frame::{MAX_FRAME_BYTES, MAX_HEADER_BYTES, Packer};
 use super::line;
 
 /// How a tape's bytes are laid out. It changes the file, never the workload digest.
@@ -59,6 +59,12 @@ impl<W: Write> Writer<W> {
             footer: Footer::default(),
         };
         line::write_header(&mut writer.lines, header).map_err(io::Error::from)?;
+        if writer.lines.len() > MAX_HEADER_BYTES as usize {
+            return Err(WriteError::HeaderTooLarge {
+                bytes: writer.lines.len(),
+                limit: MAX_HEADER_BYTES,
+            });
+        }
         writer.pack_first(writer.lines.len())?;
         Ok(writer)
     }
@@ -83,14 +89,11 @@ impl<W: Write> Writer<W> {
                 limit: MAX_FRAME_BYTES,
             });
         }
-        if start > 0 && self.lines.len() > self.layout.frame_bytes {
+        if start > 0 && self.lines.len() > self.layout.frame_bytes.min(MAX_FRAME_BYTES as usize) {
             self.close_frame(start)?;
         }
         self.digest.add(request);
-        self.footer.requests += 1;
-        self.footer.input_tokens += u64::from(request.input_tokens.unwrap_or(0));
-        self.footer.output_tokens += u64::from(request.output_tokens.unwrap_or(0));
-        self.footer.body_bytes += request.body.len() as u64;
+        self.footer.count(request);
         Ok(())
     }
 
@@ -118,5 +121,108 @@ impl<W: Write> Writer<W> {
         self.packer.pack(&self.lines[..length], &mut self.out)?;
         self.lines.drain(..length);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tape::VERSION;
+
+    fn header() -> Header {
+        Header {
+            version: VERSION,
+            created_by: "tokentape test".to_owned(),
+            source: "test".to_owned(),
+            params: serde_json::Map::new(),
+            seed: None,
+            tokenizer: None,
+        }
+    }
+
+    fn request(index: u64, bytes: usize) -> Request {
+        Request {
+            index,
+            offset_ns: 0,
+            method: "POST".to_owned(),
+            path: "/v1/completions".to_owned(),
+            body: vec![b'x'; bytes],
+            input_tokens: Some(3),
+            output_tokens: None,
+            session: None,
+        }
+    }
+
+    #[test]
+    fn requests_come_in_order() {
+        let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+        writer.write(&request(0, 1)).unwrap();
+        let error = writer.write(&request(2, 1)).unwrap_err();
+        assert!(matches!(error, WriteError::Order { due: 1, found: 2 }));
+        writer.write(&request(1, 1)).unwrap();
+        let footer = writer.finish().unwrap();
+        assert_eq!(
+            (footer.requests, footer.input_tokens, footer.body_bytes),
+            (2, 6, 2)
+        );
+    }
+
+    #[test]
+    fn a_header_that_no_reader_would_take_is_not_written() {
+        let header = Header {
+            source: "x".repeat(MAX_HEADER_BYTES as usize),
+            ..header()
+        };
+        let error = Writer::new(Vec::new(), &header).unwrap_err();
+        assert!(matches!(error, WriteError::HeaderTooLarge { .. }));
+    }
+
+    #[test]
+    fn frames_end_between_records_and_only_a_large_record_exceeds_them() {
+        let mut file = Vec::new();
+        let mut writer = Writer::new(&mut file, &header()).unwrap();
+        let sizes = [10, 2 << 20, 10, 900 << 10, 900 << 10];
+        for (size, index) in sizes.into_iter().zip(0..) {
+            writer.write(&request(index, size)).unwrap();
+        }
+        let footer = writer.finish().unwrap();
+        assert_eq!(footer.index, [0, 1, 2, 4]);
+    }
+
+    /// The seek table as its specification has it, byte for byte.
+    #[test]
+    fn the_file_ends_with_a_seek_table() {
+        let mut file = Vec::new();
+        let mut writer = Writer::new(&mut file, &header()).unwrap();
+        writer.write(&request(0, 100)).unwrap();
+        writer.finish().unwrap();
+        let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
+
+        let end = file.len();
+        assert_eq!(word(end - 4), 0x8F92_EAB1);
+        assert_eq!(file[end - 5], 0, "no checksums in the table");
+        assert_eq!(word(end - 9), 3, "header, requests, footer");
+        let table = end - 9 - 3 * 8;
+        assert_eq!(word(table - 4), 3 * 8 + 9);
+        assert_eq!(word(table - 8), 0x184D_2A5E);
+        let mut at = 0;
+        for entry in 0..3 {
+            assert_eq!(word(at), 0xFD2F_B528, "frame {entry}");
+            at += word(table + 8 * entry) as usize;
+        }
+        assert_eq!(at, table - 8);
+
+        // A plain decompressor sees the lines and nothing else.
+        let mut lines = Vec::new();
+        io::Read::read_to_end(&mut zstd::Decoder::new(file.as_slice()).unwrap(), &mut lines).unwrap();
+        let starts: Vec<_> = lines
+            .split_inclusive(|&byte| byte == b'\n')
+            .map(|line| &line[..14])
+            .collect();
+        assert_eq!(
+            starts,
+            [br#"{"type":"heade"#, br#"{"type":"reque"#, br#"{"type":"foote"#]
+        );
+        assert_eq!(lines.last(), Some(&b'\n'));
     }
 }
