@@ -1,6 +1,6 @@
 //! Seeded sources of requests.
 //!
-//! Each random choice comes from a ChaCha8 stream that belongs to (seed, purpose, index), so request i is the same
+//! Each random choice comes from a `ChaCha8` stream that belongs to (seed, purpose, index), so request i is the same
 //! whatever the number of threads and of other requests, and whatever was asked before it. A header holds every
 //! parameter, so that [`regenerate`] can make the same requests again.
 

@@ -24,7 +24,6 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Source {
-    /// Prompts of random words, in lengths that are asked for
     Random(RandomArgs),
 }
 
@@ -72,7 +71,7 @@ struct RandomArgs {
     #[arg(long)]
     ignore_eos: bool,
     /// Sampling temperature, sent where given
-    #[arg(long, value_name = "T", value_parser = temperature)]
+    #[arg(long, value_name = "T", value_parser = temperature, allow_negative_numbers = true)]
     temperature: Option<Number>,
     /// A JSON object whose keys go into each body
     #[arg(long, value_name = "JSON", value_parser = object, default_value = "{}")]
@@ -184,7 +183,7 @@ fn part_of(path: &Path) -> PathBuf {
 fn as_text(path: &Path, bytes: u64, footer: &Footer, made: Made, tokenizer: &Tokenizer) -> String {
     let line = |name: &str, value: &str| format!("{name:<16} {value}\n");
     let (requests, inexact) = (made.requests, made.inexact);
-    let mut text = [
+    let mut lines = vec![
         line("tape", &format!("{} ({bytes} bytes)", path.display())),
         line("requests", &footer.requests.to_string()),
         line("input tokens", &footer.input_tokens.to_string()),
@@ -192,15 +191,14 @@ fn as_text(path: &Path, bytes: u64, footer: &Footer, made: Made, tokenizer: &Tok
         line("tokenizer", &format!("{} ({})", tokenizer.name(), tokenizer.digest())),
         line("workload digest", &footer.workload_digest),
         line("exact prompts", &format!("{} of {requests}", requests - inexact)),
-    ]
-    .concat();
+    ];
     if inexact > 0 {
-        text += &format!(
+        lines.push(format!(
             "\n{inexact} of {requests} prompts could not be made exactly as long as asked; the tape holds their true \
              lengths\n"
-        );
+        ));
     }
-    text
+    lines.concat()
 }
 
 fn as_json(path: &Path, bytes: u64, footer: &Footer, made: Made, tokenizer: &Tokenizer) -> String {

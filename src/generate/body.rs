@@ -80,11 +80,9 @@ impl Body {
         for (key, value) in fixed.extra {
             rest.insert(key.clone(), value.clone());
         }
-        let mut tail = String::new();
-        for (key, value) in &rest {
-            tail += &format!(",{}:{value}", json!(key));
-        }
-        tail.push('}');
+        // The rest as an object of its own, its brace opened long before.
+        let rest = Value::Object(rest).to_string();
+        let tail = format!(",{}", rest.trim_start_matches('{'));
         Self { head, middle, tail }
     }
 

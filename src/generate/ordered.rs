@@ -74,7 +74,7 @@ mod tests {
             output_tokens: None,
             session: None,
         };
-        Item { request, exact: index % 10 != 0 }
+        Item { request, exact: !index.is_multiple_of(10) }
     }
 
     #[test]

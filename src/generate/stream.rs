@@ -1,4 +1,4 @@
-//! Random numbers: a ChaCha8 stream for each (seed, purpose, index).
+//! Random numbers: a `ChaCha8` stream for each (seed, purpose, index).
 //!
 //! The ways from random bits to numbers are written out here and held by golden values, so that a new version of a
 //! library cannot change a tape.
@@ -69,7 +69,7 @@ mod tests {
         (0..6).map(|_| stream.below(limit)).collect()
     }
 
-    /// Every tape's contents rest on these values. An implementation from the ground up (ChaCha by RFC 8439 with 8
+    /// Every tape's contents rest on these values. An implementation from the ground up (`ChaCha` by RFC 8439 with 8
     /// rounds, 64-bit counter and stream, the first of two words the lower half) gives the same.
     #[test]
     fn streams_are_golden() {

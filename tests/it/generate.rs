@@ -2,21 +2,16 @@
 
 use std::path::Path;
 
-use assert_cmd::Command;
 use serde_json::Value;
 use tokentape::generate;
 use tokentape::tape::Reader;
 
+use crate::support::tokentape;
+
 /// Runs `tokentape generate random` with the flags, and returns its exit code, stdout and stderr.
 fn random(folder: &Path, flags: &[&str]) -> (i32, String, String) {
-    let output = Command::cargo_bin("tokentape")
-        .unwrap()
-        .current_dir(folder)
-        .args(["generate", "random"])
-        .args(flags)
-        .output()
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let output = tokentape(["generate", "random"]).current_dir(folder).args(flags).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
