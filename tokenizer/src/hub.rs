@@ -34,14 +34,11 @@ pub(crate) struct Hub {
 pub(crate) fn is_hub_name(name: &str) -> bool {
     let valid = |part: &str| {
         part.starts_with(|first: char| first.is_ascii_alphanumeric())
-            && part
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
             && !part.contains("..")
             && !part.contains("--")
     };
-    name.split_once('/')
-        .is_some_and(|(org, model)| valid(org) && valid(model))
+    name.split_once('/').is_some_and(|(org, model)| valid(org) && valid(model))
 }
 
 impl Hub {
@@ -72,17 +69,10 @@ impl Hub {
             return Ok(folder);
         }
         if self.offline {
-            return Err(Error::Offline {
-                name: name.to_owned(),
-            });
+            return Err(Error::Offline { name: name.to_owned() });
         }
         // A thread of its own: the blocking client may not be used inside an asynchronous runtime.
-        thread::scope(|scope| {
-            scope
-                .spawn(|| self.download(name, &folder))
-                .join()
-                .unwrap_or_else(resume)
-        })?;
+        thread::scope(|scope| scope.spawn(|| self.download(name, &folder)).join().unwrap_or_else(resume))?;
         Ok(folder)
     }
 
@@ -95,36 +85,25 @@ impl Hub {
             .timeout(TIMEOUT)
             .user_agent(concat!("tokentape/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| Error::Fetch {
-                url: self.endpoint.clone(),
-                reason: describe(&error),
-            })?;
-        fs::create_dir_all(folder).map_err(|source| Error::Cache {
-            path: folder.to_owned(),
-            source,
-        })?;
+            .map_err(|error| Error::Fetch { url: self.endpoint.clone(), reason: describe(&error) })?;
+        fs::create_dir_all(folder).map_err(|source| Error::Cache { path: folder.to_owned(), source })?;
         for file in [CONFIG_FILE, JINJA_FILE, JSON_TEMPLATE_FILE] {
             if let Some(bytes) = self.fetch(&client, name, file)? {
                 keep(folder, file, &bytes)?;
             }
         }
         let url = self.url(name, TOKENIZER_FILE);
-        let bytes = self
-            .fetch(&client, name, TOKENIZER_FILE)?
-            .ok_or_else(|| Error::Fetch {
-                url,
-                reason: "no such model, or it has no tokenizer.json".to_owned(),
-            })?;
+        let bytes = self.fetch(&client, name, TOKENIZER_FILE)?.ok_or_else(|| Error::Fetch {
+            url,
+            reason: "no such model, or it has no tokenizer.json".to_owned(),
+        })?;
         keep(folder, TOKENIZER_FILE, &bytes)
     }
 
     /// The file's bytes; `None` where the model has no such file.
     fn fetch(&self, client: &Client, name: &str, file: &str) -> Result<Option<Vec<u8>>, Error> {
         let url = self.url(name, file);
-        let failed = |reason| Error::Fetch {
-            url: url.clone(),
-            reason,
-        };
+        let failed = |reason| Error::Fetch { url: url.clone(), reason };
         let mut request = client.get(&url);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -134,14 +113,8 @@ impl Hub {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(None),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let remedy = if self.token.is_some() {
-                    "HF_TOKEN does not open it"
-                } else {
-                    "set HF_TOKEN"
-                };
-                return Err(failed(format!(
-                    "no such model, or access is restricted ({remedy})"
-                )));
+                let remedy = if self.token.is_some() { "HF_TOKEN does not open it" } else { "set HF_TOKEN" };
+                return Err(failed(format!("no such model, or access is restricted ({remedy})")));
             }
             status => return Err(failed(format!("the server answers {status}"))),
         }
@@ -151,19 +124,13 @@ impl Hub {
             .read_to_end(&mut bytes)
             .map_err(|error| failed(format!("the download broke off: {error}")))?;
         if bytes.len() as u64 > SIZE_LIMIT {
-            return Err(Error::TooLarge {
-                what: url,
-                limit_mib: SIZE_LIMIT >> 20,
-            });
+            return Err(Error::TooLarge { what: url, limit_mib: SIZE_LIMIT >> 20 });
         }
         Ok(Some(bytes))
     }
 
     fn url(&self, name: &str, file: &str) -> String {
-        format!(
-            "{}/{name}/resolve/main/{file}",
-            self.endpoint.trim_end_matches('/')
-        )
+        format!("{}/{name}/resolve/main/{file}", self.endpoint.trim_end_matches('/'))
     }
 }
 
@@ -207,14 +174,11 @@ mod tests {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                let mut lines = BufReader::new(stream.try_clone().unwrap())
-                    .lines()
-                    .map_while(Result::ok);
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
                 let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
                 let path = head[0].split(' ').nth(1).unwrap().to_owned();
-                let authorized = head
-                    .iter()
-                    .any(|line| line.eq_ignore_ascii_case("authorization: Bearer s3cret"));
+                let authorized =
+                    head.iter().any(|line| line.eq_ignore_ascii_case("authorization: Bearer s3cret"));
                 let (status, body) = match path.as_str() {
                     "/org/model/resolve/main/tokenizer.json" => ("200 OK", "{}"),
                     "/org/model/resolve/main/tokenizer_config.json" => {
@@ -236,12 +200,7 @@ mod tests {
     }
 
     fn hub(endpoint: &str, cache: &Path) -> Hub {
-        Hub {
-            endpoint: endpoint.to_owned(),
-            token: None,
-            offline: false,
-            cache: cache.to_owned(),
-        }
+        Hub { endpoint: endpoint.to_owned(), token: None, offline: false, cache: cache.to_owned() }
     }
 
     #[test]
@@ -251,23 +210,14 @@ mod tests {
         let folder = hub(&url, cache.path()).folder("org/model").unwrap();
         assert_eq!(folder, cache.path().join("org--model"));
         assert_eq!(fs::read(folder.join(TOKENIZER_FILE)).unwrap(), b"{}");
-        assert_eq!(
-            fs::read(folder.join(CONFIG_FILE)).unwrap(),
-            br#"{"chat_template": "x"}"#
-        );
+        assert_eq!(fs::read(folder.join(CONFIG_FILE)).unwrap(), br#"{"chat_template": "x"}"#);
         let requests = seen.lock().unwrap().len();
         assert_eq!(requests, 4, "each file that may exist is asked for once");
         hub(&url, cache.path()).folder("org/model").unwrap();
-        let offline = Hub {
-            offline: true,
-            ..hub(&url, cache.path())
-        };
+        let offline = Hub { offline: true, ..hub(&url, cache.path()) };
         offline.folder("org/model").unwrap();
         assert_eq!(seen.lock().unwrap().len(), requests, "the cache answers");
-        let left: Vec<_> = fs::read_dir(&folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left.len(), 2, "no partial files stay: {left:?}");
     }
 
@@ -278,43 +228,19 @@ mod tests {
         let fail = |hub: Hub, name: &str| hub.folder(name).unwrap_err().to_string();
 
         let missing = fail(hub(&url, cache.path()), "org/other");
-        assert!(
-            missing.contains("/org/other/resolve/main/tokenizer.json: no such model"),
-            "{missing}"
-        );
+        assert!(missing.contains("/org/other/resolve/main/tokenizer.json: no such model"), "{missing}");
         let gated = fail(hub(&url, cache.path()), "org/gated");
         assert!(gated.contains("set HF_TOKEN"), "{gated}");
         let token = Some("wr0ng".to_owned());
-        let refused = fail(
-            Hub {
-                token,
-                ..hub(&url, cache.path())
-            },
-            "org/gated",
-        );
-        assert!(
-            refused.contains("HF_TOKEN does not open it") && !refused.contains("wr0ng"),
-            "{refused}"
-        );
-        let offline = fail(
-            Hub {
-                offline: true,
-                ..hub(&url, cache.path())
-            },
-            "org/model",
-        );
+        let refused = fail(Hub { token, ..hub(&url, cache.path()) }, "org/gated");
+        assert!(refused.contains("HF_TOKEN does not open it") && !refused.contains("wr0ng"), "{refused}");
+        let offline = fail(Hub { offline: true, ..hub(&url, cache.path()) }, "org/model");
         assert!(offline.contains("HF_HUB_OFFLINE"), "{offline}");
 
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let unreachable = fail(hub(&format!("http://{closed}"), cache.path()), "org/model");
-        assert!(
-            unreachable.starts_with("cannot fetch http://127.0.0.1:"),
-            "{unreachable}"
-        );
-        assert!(
-            unreachable.ends_with("give a folder or a tokenizer.json file instead"),
-            "{unreachable}"
-        );
+        assert!(unreachable.starts_with("cannot fetch http://127.0.0.1:"), "{unreachable}");
+        assert!(unreachable.ends_with("give a folder or a tokenizer.json file instead"), "{unreachable}");
     }
 
     #[test]
@@ -322,17 +248,9 @@ mod tests {
         for name in ["Qwen/Qwen3-0.6B", "org/a_b.c"] {
             assert!(is_hub_name(name), "{name}");
         }
-        for name in [
-            "gpt2",
-            "/org/model",
-            "org/model/x",
-            "./model",
-            "../model",
-            "org/..",
-            "a b/c",
-            "org/",
-            "a--b/c",
-        ] {
+        for name in
+            ["gpt2", "/org/model", "org/model/x", "./model", "../model", "org/..", "a b/c", "org/", "a--b/c"]
+        {
             assert!(!is_hub_name(name), "{name}");
         }
     }

@@ -56,27 +56,17 @@ impl Tokenizer {
     fn from_source(source: Source) -> Result<Self, Error> {
         let Source { name, json, template } = source;
         let digest = blake3::hash(&json).to_hex().to_string();
-        let mut inner = tokenizers::Tokenizer::from_bytes(&json).map_err(|reason| Error::Parse {
-            name: name.clone(),
-            reason: reason.to_string(),
-        })?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(&json)
+            .map_err(|reason| Error::Parse { name: name.clone(), reason: reason.to_string() })?;
         // Both are habits of a training script that some files carry along; a count must see the whole text alone.
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(|reason| Error::Parse {
-            name: name.clone(),
-            reason: reason.to_string(),
-        })?;
+        inner
+            .with_truncation(None)
+            .map_err(|reason| Error::Parse { name: name.clone(), reason: reason.to_string() })?;
         drop(json);
         let template = template.map(ChatTemplate::new);
         let (words, pieces) = words::find(&inner)?;
-        Ok(Self {
-            name,
-            digest,
-            inner,
-            template,
-            words,
-            pieces,
-        })
+        Ok(Self { name, digest, inner, template, words, pieces })
     }
 
     /// The name it goes by. For a local folder or file its last component, never the path: it stands in tapes.
@@ -135,19 +125,13 @@ impl Tokenizer {
 
     /// The text of `ids`, special tokens included. Bytes that are no UTF-8 become U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
-        self.inner.decode(ids, false).map_err(|reason| Error::Decode {
-            reason: reason.to_string(),
-        })
+        self.inner.decode(ids, false).map_err(|reason| Error::Decode { reason: reason.to_string() })
     }
 
     /// Whether `id` is a token that ordinary text can be made of: in the vocabulary, and not an added one.
     #[must_use]
     pub fn is_ordinary(&self, id: u32) -> bool {
-        !self
-            .inner
-            .get_added_vocabulary()
-            .get_added_tokens_decoder()
-            .contains_key(&id)
+        !self.inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
             && self.inner.id_to_token(id).is_some()
     }
 
@@ -161,15 +145,10 @@ impl Tokenizer {
     /// rendered as `transformers` 4.57 does (`utils/chat_template_utils.py`). Content given as parts is joined to one
     /// string first, as `vLLM` 0.11 does for templates that expect a string (`entrypoints/chat_utils.py`).
     pub fn render_chat(&self, messages: &Value, add_generation_prompt: bool) -> Result<String, Error> {
-        let template = self.template.as_ref().ok_or_else(|| Error::NoTemplate {
-            name: self.name.clone(),
-        })?;
+        let template = self.template.as_ref().ok_or_else(|| Error::NoTemplate { name: self.name.clone() })?;
         template
             .render(messages, add_generation_prompt)
-            .map_err(|reason| Error::Template {
-                name: self.name.clone(),
-                reason,
-            })
+            .map_err(|reason| Error::Template { name: self.name.clone(), reason })
     }
 
     /// The tokens of the prompt that a server makes of `messages`, with the generation prompt: what `vLLM` reports as
@@ -187,9 +166,7 @@ impl Tokenizer {
 
 /// The `tokenizers` crate's own encoding, without offsets and without a post-processor's tokens.
 fn plain(inner: &tokenizers::Tokenizer, text: &str) -> Result<tokenizers::Encoding, Error> {
-    inner.encode_fast(text, false).map_err(|reason| Error::Encode {
-        reason: reason.to_string(),
-    })
+    inner.encode_fast(text, false).map_err(|reason| Error::Encode { reason: reason.to_string() })
 }
 
 #[cfg(test)]

@@ -57,14 +57,9 @@ impl Source {
         }
         if hub::is_hub_name(name) {
             let folder = hub::Hub::from_env().folder(name)?;
-            return Ok(Self {
-                name: name.to_owned(),
-                ..Self::local(&folder)?
-            });
+            return Ok(Self { name: name.to_owned(), ..Self::local(&folder)? });
         }
-        Err(Error::Unknown {
-            name: name.to_owned(),
-        })
+        Err(Error::Unknown { name: name.to_owned() })
     }
 
     fn local(path: &Path) -> Result<Self, Error> {
@@ -83,11 +78,7 @@ impl Source {
             read(&folder.join(JINJA_FILE))?,
             read(&folder.join(JSON_TEMPLATE_FILE))?,
         );
-        Ok(Self {
-            name: last_component(path),
-            json,
-            template,
-        })
+        Ok(Self { name: last_component(path), json, template })
     }
 }
 
@@ -101,24 +92,16 @@ fn last_component(path: &Path) -> String {
 
 /// The file's bytes; `None` where there is no such file.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let failed = |source| Error::Read {
-        path: PathBuf::from(path),
-        source,
-    };
+    let failed = |source| Error::Read { path: PathBuf::from(path), source };
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
     let mut bytes = Vec::new();
-    file.take(SIZE_LIMIT + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    file.take(SIZE_LIMIT + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > SIZE_LIMIT {
-        return Err(Error::TooLarge {
-            what: path.display().to_string(),
-            limit_mib: SIZE_LIMIT >> 20,
-        });
+        return Err(Error::TooLarge { what: path.display().to_string(), limit_mib: SIZE_LIMIT >> 20 });
     }
     Ok(Some(bytes))
 }
@@ -130,19 +113,14 @@ fn template(
     json: Option<Vec<u8>>,
 ) -> Option<TemplateSource> {
     let parse = |bytes: Option<Vec<u8>>| {
-        bytes
-            .and_then(|bytes| serde_json::from_slice::<Map<String, Value>>(&bytes).ok())
-            .unwrap_or_default()
+        bytes.and_then(|bytes| serde_json::from_slice::<Map<String, Value>>(&bytes).ok()).unwrap_or_default()
     };
     let (config, json) = (parse(config), parse(json));
     let source = jinja
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .or_else(|| named_template(config.get("chat_template")?))
         .or_else(|| named_template(json.get("chat_template")?))?;
-    Some(TemplateSource {
-        source,
-        special_tokens: special_tokens(&config),
-    })
+    Some(TemplateSource { source, special_tokens: special_tokens(&config) })
 }
 
 /// A template is a string, or a list or a map of named ones, of which "default" is meant.
@@ -161,22 +139,14 @@ fn named_template(value: &Value) -> Option<String> {
 
 /// A special token is a string, or an object with its `content`.
 fn special_tokens(config: &Map<String, Value>) -> Vec<(String, String)> {
-    [
-        "bos_token",
-        "eos_token",
-        "unk_token",
-        "sep_token",
-        "pad_token",
-        "cls_token",
-        "mask_token",
-    ]
-    .into_iter()
-    .filter_map(|name| {
-        let token = config.get(name)?;
-        let text = token.as_str().or_else(|| token["content"].as_str())?;
-        Some((name.to_owned(), text.to_owned()))
-    })
-    .collect()
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"]
+        .into_iter()
+        .filter_map(|name| {
+            let token = config.get(name)?;
+            let text = token.as_str().or_else(|| token["content"].as_str())?;
+            Some((name.to_owned(), text.to_owned()))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -192,32 +162,15 @@ mod tests {
     #[test]
     fn a_template_is_found_in_each_of_its_places() {
         let config = json!({"chat_template": "a", "bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": null});
-        let found = template(
-            Some(bytes(&config)),
-            None,
-            Some(bytes(&json!({"chat_template": "b"}))),
-        )
-        .unwrap();
+        let found =
+            template(Some(bytes(&config)), None, Some(bytes(&json!({"chat_template": "b"})))).unwrap();
         assert_eq!(found.source, "a");
         assert_eq!(
             found.special_tokens,
-            [
-                ("bos_token".to_owned(), "<s>".to_owned()),
-                ("eos_token".to_owned(), "</s>".to_owned())
-            ]
+            [("bos_token".to_owned(), "<s>".to_owned()), ("eos_token".to_owned(), "</s>".to_owned())]
         );
-        assert_eq!(
-            template(Some(bytes(&config)), Some(b"c".to_vec()), None)
-                .unwrap()
-                .source,
-            "c"
-        );
-        assert_eq!(
-            template(None, None, Some(bytes(&json!({"chat_template": "b"}))))
-                .unwrap()
-                .source,
-            "b"
-        );
+        assert_eq!(template(Some(bytes(&config)), Some(b"c".to_vec()), None).unwrap().source, "c");
+        assert_eq!(template(None, None, Some(bytes(&json!({"chat_template": "b"})))).unwrap().source, "b");
         let named = json!({"chat_template": [
             {"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}
         ]});
@@ -242,14 +195,9 @@ mod tests {
     #[test]
     fn a_missing_tokenizer_is_named_with_the_remedy() {
         let message = Source::find("./no/such/folder").unwrap_err().to_string();
-        assert!(
-            message.contains("./no/such/folder") && message.contains("tokenizer.json"),
-            "{message}"
-        );
+        assert!(message.contains("./no/such/folder") && message.contains("tokenizer.json"), "{message}");
         let empty = tempfile::tempdir().unwrap();
-        let message = Source::find(empty.path().to_str().unwrap())
-            .unwrap_err()
-            .to_string();
+        let message = Source::find(empty.path().to_str().unwrap()).unwrap_err().to_string();
         assert!(message.contains("tokenizer.json: no such file"), "{message}");
     }
 }

@@ -44,16 +44,8 @@ pub(crate) struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    pub(crate) fn new(
-        TemplateSource {
-            source,
-            special_tokens,
-        }: TemplateSource,
-    ) -> Self {
-        Self {
-            environment: environment(source).map_err(|error| describe(&error)),
-            special_tokens,
-        }
+    pub(crate) fn new(TemplateSource { source, special_tokens }: TemplateSource) -> Self {
+        Self { environment: environment(source).map_err(|error| describe(&error)), special_tokens }
     }
 
     /// The prompt for `messages`, or what the template has against them.
@@ -84,10 +76,8 @@ fn flatten(messages: &Value) -> Value {
         };
         match content {
             Value::Array(parts) => {
-                let texts: Vec<&str> = parts
-                    .iter()
-                    .filter_map(|part| part.as_str().or_else(|| part["text"].as_str()))
-                    .collect();
+                let texts: Vec<&str> =
+                    parts.iter().filter_map(|part| part.as_str().or_else(|| part["text"].as_str())).collect();
                 *content = json!(texts.join("\n"));
             }
             Value::Null => *content = json!(""),
@@ -99,12 +89,7 @@ fn flatten(messages: &Value) -> Value {
 
 fn environment(source: String) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
-    environment.set_syntax(
-        SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()?,
-    );
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_formatter(format_like_python);
     environment.add_filter("tojson", to_json);
@@ -127,10 +112,7 @@ fn format_like_python(out: &mut Output, state: &mut State, value: &minijinja::Va
 }
 
 /// `json.dumps(value, ensure_ascii=False, …)`: no escaping for HTML, and a space after each comma and colon.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the engine hands a filter its options by value"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "the engine hands a filter its options by value")]
 fn to_json(value: &minijinja::Value, options: Kwargs) -> Result<minijinja::Value, Error> {
     let failed = |error| Error::new(ErrorKind::BadSerialization, "tojson").with_source(error);
     let indent: Option<usize> = options.get("indent")?;
@@ -154,9 +136,7 @@ fn to_json(value: &minijinja::Value, options: Kwargs) -> Result<minijinja::Value
         None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Spaced)),
     }
     .map_err(failed)?;
-    Ok(minijinja::Value::from_safe_string(
-        String::from_utf8_lossy(&bytes).into_owned(),
-    ))
+    Ok(minijinja::Value::from_safe_string(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// JSON on one line, spaced as Python's `json.dumps` spaces it.
@@ -216,20 +196,13 @@ mod tests {
 
     fn render(source: &str, messages: &Value) -> Result<String, String> {
         let special_tokens = vec![("bos_token".to_owned(), "<s>".to_owned())];
-        ChatTemplate::new(TemplateSource {
-            source: source.to_owned(),
-            special_tokens,
-        })
-        .render(messages, true)
+        ChatTemplate::new(TemplateSource { source: source.to_owned(), special_tokens }).render(messages, true)
     }
 
     #[test]
     fn blocks_are_trimmed_and_special_tokens_known() {
         let source = "{{ bos_token }}\n  {% for m in messages %}\n[{{ m.role }}]\n  {% endfor %}\n";
-        assert_eq!(
-            render(source, &json!([{"role": "a"}, {"role": "b"}])).unwrap(),
-            "<s>\n[a]\n[b]\n"
-        );
+        assert_eq!(render(source, &json!([{"role": "a"}, {"role": "b"}])).unwrap(), "<s>\n[a]\n[b]\n");
     }
 
     #[test]
@@ -254,11 +227,7 @@ mod tests {
             "{\n  \"a\": [\n    1\n  ],\n  \"e\": []\n}"
         );
         assert_eq!(
-            render(
-                "{{ messages | tojson(sort_keys=true) }}",
-                &json!({"b": 1, "a": 2})
-            )
-            .unwrap(),
+            render("{{ messages | tojson(sort_keys=true) }}", &json!({"b": 1, "a": 2})).unwrap(),
             r#"{"a": 2, "b": 1}"#
         );
     }
@@ -281,14 +250,8 @@ mod tests {
 
     #[test]
     fn now_is_always_the_same() {
-        assert_eq!(
-            strftime_now("%d %b %Y, %A %-d/%-m 100%% %Q"),
-            "01 Jan 2026, Thursday 1/1 100% %Q"
-        );
-        assert_eq!(
-            render("{{ strftime_now('%Y-%m-%d') }}", &json!([])).unwrap(),
-            "2026-01-01"
-        );
+        assert_eq!(strftime_now("%d %b %Y, %A %-d/%-m 100%% %Q"), "01 Jan 2026, Thursday 1/1 100% %Q");
+        assert_eq!(render("{{ strftime_now('%Y-%m-%d') }}", &json!([])).unwrap(), "2026-01-01");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct Word {
 }
 
 /// The pre-tokenizing expressions of which the module's proof holds.
-const LETTER_RUNS: [&str; 4] = [
+pub(crate) const LETTER_RUNS: [&str; 4] = [
     // Qwen 2 to 3.
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     // GPT-4, Llama 3.
@@ -55,11 +55,7 @@ pub(crate) fn find(inner: &tokenizers::Tokenizer) -> Result<(Vec<Word>, Option<P
             let bare = only(inner, &letters)?;
             known.extend(bare.map(|bare| (letters.into(), bare)));
             known.insert(text.as_str().into(), id);
-            words.push(Word {
-                id,
-                text,
-                opens: bare.is_some(),
-            });
+            words.push(Word { id, text, opens: bare.is_some() });
         }
         return Ok((words, Some(Pieces { known })));
     }
@@ -70,11 +66,7 @@ pub(crate) fn find(inner: &tokenizers::Tokenizer) -> Result<(Vec<Word>, Option<P
         let alone = plain(inner, &letters)?.get_ids().to_vec();
         let thrice = plain(inner, &format!("{letters}{text}{text}"))?;
         if thrice.get_ids().strip_prefix(&*alone) == Some(&[id, id]) {
-            words.push(Word {
-                id,
-                text,
-                opens: alone.len() == 1,
-            });
+            words.push(Word { id, text, opens: alone.len() == 1 });
         }
     }
     Ok((words, None))
@@ -89,11 +81,7 @@ fn candidates(inner: &tokenizers::Tokenizer) -> Vec<(u32, String)> {
     let mut candidates: Vec<(u32, String)> = vocabulary
         .into_iter()
         .filter_map(|(token, id)| {
-            let letters = if marked {
-                token.strip_prefix(SPACE)?
-            } else {
-                &token
-            };
+            let letters = if marked { token.strip_prefix(SPACE)? } else { &token };
             (!letters.is_empty() && letters.bytes().all(|byte| byte.is_ascii_alphabetic()))
                 .then(|| (id, letters.to_owned()))
         })
@@ -230,19 +218,11 @@ mod tests {
 
     #[test]
     fn unknown_pieces_stay_together_and_nothing_is_lost() {
-        let known = [("one", 1), (" two", 2)]
-            .map(|(text, id)| (text.into(), id))
-            .into();
+        let known = [("one", 1), (" two", 2)].map(|(text, id)| (text.into(), id)).into();
         let pieces = Pieces { known };
         let cut = |text| pieces.cut(text).collect::<Vec<_>>();
-        assert_eq!(
-            cut("one two two"),
-            [Span::Token(1), Span::Token(2), Span::Token(2)]
-        );
-        assert_eq!(
-            cut("x y one two z!"),
-            [Span::Text("x y one"), Span::Token(2), Span::Text(" z!")]
-        );
+        assert_eq!(cut("one two two"), [Span::Token(1), Span::Token(2), Span::Token(2)]);
+        assert_eq!(cut("x y one two z!"), [Span::Text("x y one"), Span::Token(2), Span::Text(" z!")]);
         assert_eq!(cut(""), []);
     }
 }
