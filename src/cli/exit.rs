@@ -43,7 +43,7 @@ impl Failure {
     }
 }
 
-/// An output file that cannot be written is a failed run; a closed pipe is not a failure at all (see [`report`]).
+/// An output file that cannot be written is a failed run; a closed pipe is not a failure at all (see `report`).
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {

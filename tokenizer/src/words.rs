@@ -30,7 +30,7 @@ pub struct Word {
 }
 
 /// The pre-tokenizing expressions of which the module's proof holds.
-const LETTER_RUNS: [&str; 4] = [
+pub(crate) const LETTER_RUNS: [&str; 4] = [
     // Qwen 2 to 3.
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     // GPT-4, Llama 3.
