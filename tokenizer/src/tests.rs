@@ -105,25 +105,15 @@ fn proved() -> &'static [Tokenizer] {
 /// Cut at spaces alone, or by an expression that reaches over a space: the short cut is not proved.
 #[test]
 fn without_the_proof_words_are_found_and_counted_all_the_same() {
-<<<<<<< HEAD
-    let mut json: Value = serde_json::from_slice(&Source::embedded().json).unwrap();
-    json["pre_tokenizer"]["pretokenizers"][0]["pattern"] = json!({"Regex": " ?[^ ]+| +"});
-    let source = Source { json: json.to_string().into_bytes(), ..Source::embedded() };
-    let tokenizer = Tokenizer::from_source(source).unwrap();
-=======
     let tokenizer = pre_tokenized(&json!([split(" ?[^ ]+| +"), byte_level(false)]));
->>>>>>> tokens
     assert!(tokenizer.pieces.is_none());
     assert!(tokenizer.words().len() > 2000);
     let [a, b] = [&tokenizer.words()[7], &tokenizer.words()[1700]];
     assert_eq!(tokenizer.encode(&format!("{}{}{}", a.text, b.text, b.text)).unwrap(), [a.id, b.id, b.id]);
-<<<<<<< HEAD
-=======
 
     let mixed =
         pre_tokenized(&json!([split("[a-z]+ [a-z]+"), split(words::LETTER_RUNS[0]), byte_level(false)]));
     assert!(mixed.pieces.is_none());
->>>>>>> tokens
 }
 
 proptest! {
