@@ -8,7 +8,18 @@ use std::process::{Command, ExitCode};
 fn main() -> ExitCode {
     let folder = std::env::temp_dir().join("tokentape-bench-truth");
     let status = Command::new(env!("CARGO_BIN_EXE_tokentape"))
-        .args(["demo", "--quiet", "--requests", "500", "--concurrency", "50", "--ttft", "20ms", "--itl", "10ms"])
+        .args([
+            "demo",
+            "--quiet",
+            "--requests",
+            "500",
+            "--concurrency",
+            "50",
+            "--ttft",
+            "20ms",
+            "--itl",
+            "10ms",
+        ])
         .arg("--output")
         .arg(folder)
         .status();

@@ -10,3 +10,4 @@ mod peers;
 mod replay;
 mod support;
 mod tape;
+mod traces;
