@@ -166,7 +166,9 @@ impl Worker {
 
 /// Serves every connection that comes in; when no more can come, drops those that are left.
 fn work(server: &Arc<Server>, mut incoming: UnboundedReceiver<std::net::TcpStream>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // One thread to prepare answers on: more would only take the processor from the one that writes them.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
     LocalSet::new().block_on(&runtime, async {
         let pacer = Pacer::start()?;
         while let Some(socket) = incoming.recv().await {
