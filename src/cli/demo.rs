@@ -107,7 +107,10 @@ pub(super) fn exec(args: Args) -> Outcome {
     let truths: HashMap<String, Truth> =
         truth.records.iter().map(|record| (record.id.clone(), Truth::of(record))).collect();
     let check = truth::check(&report.timelines, &truths);
-    output::print("\nAgainst the truth log, by tokentape's own definitions:\n\n")?;
+    output::print(
+        "\nevalscope counts input tokens as the server does, with the chat template; vLLM as the tape does, without.\n\
+         Against the truth log, by tokentape's own definitions (true: from the moment the mock read the request):\n\n",
+    )?;
     output::print(&check.table())?;
     output::print(&format!(
         "\nverdict: {}\nrun left in {}; look closer with\n  tokentape report {}\n  tokentape inspect {}\n",
