@@ -16,6 +16,7 @@
 pub mod cli;
 pub mod generate;
 pub mod metrics;
+mod python;
 pub mod replay;
 pub mod report;
 pub mod run;

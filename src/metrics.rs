@@ -41,26 +41,36 @@ impl Measurement<'_> {
 /// A named set of definitions.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Dialect {
-    /// `evalscope perf` 1.1.1.
-    Evalscope1_1_1,
     /// tokentape's own definitions: see [`native`].
     #[default]
     Native,
-    /// `vllm bench serve` 0.11.0.
-    Vllm0_11_0,
+    /// `vllm bench serve`, as of one of its versions.
+    Vllm(vllm::Version),
+    /// `evalscope perf`, as of one of its versions.
+    Evalscope(evalscope::Version),
 }
 
 impl Dialect {
     /// Every dialect, the default first.
-    pub const ALL: [Dialect; 3] = [Dialect::Native, Dialect::Vllm0_11_0, Dialect::Evalscope1_1_1];
+    pub const ALL: [Dialect; 6] = [
+        Dialect::Native,
+        Dialect::Vllm(vllm::Version::V0_11_0),
+        Dialect::Vllm(vllm::Version::V0_32_0),
+        Dialect::Vllm(vllm::Version::V0_33_0),
+        Dialect::Evalscope(evalscope::Version::V1_1_1),
+        Dialect::Evalscope(evalscope::Version::V1_14_1),
+    ];
 
     /// The name it is asked for by: `vllm-0.11.0`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Dialect::Evalscope1_1_1 => "evalscope-1.1.1",
             Dialect::Native => "native",
-            Dialect::Vllm0_11_0 => "vllm-0.11.0",
+            Dialect::Vllm(vllm::Version::V0_11_0) => "vllm-0.11.0",
+            Dialect::Vllm(vllm::Version::V0_32_0) => "vllm-0.32.0",
+            Dialect::Vllm(vllm::Version::V0_33_0) => "vllm-0.33.0",
+            Dialect::Evalscope(evalscope::Version::V1_1_1) => "evalscope-1.1.1",
+            Dialect::Evalscope(evalscope::Version::V1_14_1) => "evalscope-1.14.1",
         }
     }
 }
@@ -129,7 +139,7 @@ mod tests {
         }
         assert_eq!(
             "vllm".parse::<Dialect>().unwrap_err().to_string(),
-            r#"unknown dialect "vllm"; known are native, vllm-0.11.0, evalscope-1.1.1"#
+            r#"unknown dialect "vllm"; known are native, vllm-0.11.0, vllm-0.32.0, vllm-0.33.0, evalscope-1.1.1, evalscope-1.14.1"#
         );
     }
 }

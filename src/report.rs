@@ -3,7 +3,6 @@
 pub mod evalscope;
 pub mod hlog;
 mod native;
-mod python;
 pub mod vllm;
 
 use std::fmt;
@@ -58,9 +57,9 @@ impl Default for VllmOptions {
 #[must_use]
 pub fn render(measurement: &Measurement<'_>, dialect: Dialect, options: &Options<'_>) -> String {
     match dialect {
-        Dialect::Evalscope1_1_1 => evalscope::tables(measurement, options),
+        Dialect::Evalscope(_) => evalscope::tables(measurement, options),
         Dialect::Native => native::table(measurement),
-        Dialect::Vllm0_11_0 => vllm::table(measurement, options),
+        Dialect::Vllm(_) => vllm::table(measurement, options),
     }
 }
 
@@ -69,9 +68,9 @@ pub fn render(measurement: &Measurement<'_>, dialect: Dialect, options: &Options
 #[must_use]
 pub fn json(measurement: &Measurement<'_>, dialect: Dialect, options: &Options<'_>) -> String {
     match dialect {
-        Dialect::Evalscope1_1_1 => evalscope::json(measurement, options),
+        Dialect::Evalscope(_) => evalscope::json(measurement, options),
         Dialect::Native => native::json(measurement),
-        Dialect::Vllm0_11_0 => vllm::json(measurement, options),
+        Dialect::Vllm(_) => vllm::json(measurement, options),
     }
 }
 

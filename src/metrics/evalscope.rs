@@ -8,6 +8,15 @@ use super::messages::messages;
 use super::{CountTokens, Measurement, count_output, is_complete, seconds, stats};
 use crate::timeline::{Facts, Outcome, Timeline};
 
+/// A version of `evalscope perf`.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Version {
+    /// 1.1.1 (2025-10).
+    V1_1_1,
+    /// 1.14.1 (2026-10).
+    V1_14_1,
+}
+
 /// One request as its database holds it. Seconds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {

@@ -12,22 +12,32 @@ use super::stats::{self, Numpy};
 use super::{CountTokens, Measurement, count_output, is_complete, is_completion, seconds};
 use crate::timeline::{Facts, Timeline};
 
-/// What tells one version's request functions from another's. [`Version::V0_11_0`] is the first; later ones differ
-/// in these points alone.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Version {
-    /// In chat, every JSON event moves the end of the request, the usage event too; else only token events do.
-    pub any_event_ends_chat: bool,
-    /// In chat, a complete stream without one token is a success, with a TTFT of 0; else a failure.
-    pub empty_chat_succeeds: bool,
-    /// The numpy it runs on.
-    pub numpy: Numpy,
+/// A version of `vllm bench serve`.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Version {
+    /// 0.11.0 (2025-10).
+    V0_11_0,
+    /// 0.32.0.
+    V0_32_0,
+    /// 0.33.0 (2026-11).
+    V0_33_0,
 }
 
 impl Version {
-    /// 0.11.0 (2025-10).
-    pub const V0_11_0: Version =
-        Version { any_event_ends_chat: true, empty_chat_succeeds: true, numpy: Numpy::UP_TO_2_2 };
+    /// In chat, every JSON event moves the end of the request, the usage event too; else only token events do.
+    fn any_event_ends_chat(self) -> bool {
+        self == Version::V0_11_0
+    }
+
+    /// In chat, a complete stream without one token is a success, with a TTFT of 0; else a failure.
+    fn empty_chat_succeeds(self) -> bool {
+        self == Version::V0_11_0
+    }
+
+    /// The numpy it runs on.
+    fn numpy(self) -> Numpy {
+        if self == Version::V0_11_0 { Numpy::UP_TO_2_2 } else { Numpy::FROM_2_3 }
+    }
 }
 
 /// One request as the original records it (`RequestFuncOutput`). Seconds.
@@ -138,11 +148,11 @@ fn read_chat(
         } else if facts.has(Facts::USAGE) {
             stream.usage_event = true;
         }
-        if token || version.any_event_ends_chat {
+        if token || version.any_event_ends_chat() {
             stream.end = timestamp;
         }
     }
-    if any_token || version.empty_chat_succeeds { Ok(stream) } else { Err(NO_TOKEN.into()) }
+    if any_token || version.empty_chat_succeeds() { Ok(stream) } else { Err(NO_TOKEN.into()) }
 }
 
 /// The original's own words, its missing space included.
@@ -274,7 +284,7 @@ pub fn calculate(
     let e2els: Vec<f64> = succeeded().map(|output| output.latency).collect();
     let good = |slo: Goodput| rate(succeeded().filter(|output| is_good(output, slo)).count() as f64);
     let peaks = peaks(outputs);
-    let stats = |seconds: &[f64]| Stats::of(seconds, percentiles, version.numpy);
+    let stats = |seconds: &[f64]| Stats::of(seconds, percentiles, version.numpy());
 
     Metrics {
         duration,

@@ -2,7 +2,7 @@
 //! those of tabulate 0.10, layouts `grid` and `pretty`.
 
 use super::Options;
-use super::python::{self, Json};
+use crate::python::{self, Json};
 use crate::metrics::Measurement;
 use crate::metrics::evalscope::{Percentile, Summary, percentiles, rows, summarize};
 use crate::metrics::stats::python_round;

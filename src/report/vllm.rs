@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use super::python::{self, Json};
+use crate::python::{self, Json};
 use super::{Options, VllmOptions};
 use crate::metrics::vllm::{Metrics, Output, Stats, Version, calculate, outputs};
 use crate::metrics::{Measurement, is_completion};

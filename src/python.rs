@@ -2,7 +2,7 @@
 
 /// `repr(x)` of a float, which is what `json.dumps` writes: the shortest digits that read back as `x`, with an
 /// exponent below 1e-4 and from 1e16 on.
-pub(super) fn float(x: f64) -> String {
+pub(crate) fn float(x: f64) -> String {
     if x.is_nan() {
         return "NaN".to_owned();
     }
@@ -21,7 +21,7 @@ pub(super) fn float(x: f64) -> String {
 }
 
 /// `format(x, "g")`: six significant digits, no trailing zeros, an exponent below 1e-4 and from 1e6 on.
-pub(super) fn general(x: f64) -> String {
+pub(crate) fn general(x: f64) -> String {
     if x.is_nan() {
         return "nan".to_owned();
     }
@@ -56,7 +56,7 @@ fn with_exponent(digits: &str, exponent: i32) -> String {
 
 /// A JSON value with Python's three kinds of numbers: integers, floats and `NaN`.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Json {
+pub(crate) enum Json {
     /// A float.
     Float(f64),
     /// An integer.
@@ -73,24 +73,24 @@ pub(super) enum Json {
 
 impl Json {
     /// `null`, or what there is.
-    pub(super) fn or_null<T: Into<Json>>(value: Option<T>) -> Json {
+    pub(crate) fn or_null<T: Into<Json>>(value: Option<T>) -> Json {
         value.map_or(Json::Null, Into::into)
     }
 
     /// A list of one item each.
-    pub(super) fn list<T: Into<Json>>(items: impl IntoIterator<Item = T>) -> Json {
+    pub(crate) fn list<T: Into<Json>>(items: impl IntoIterator<Item = T>) -> Json {
         Json::List(items.into_iter().map(Into::into).collect())
     }
 
     /// `json.dumps(value)`: one line, `", "` and `": "` between, everything beyond ASCII escaped.
-    pub(super) fn dumps(&self) -> String {
+    pub(crate) fn dumps(&self) -> String {
         let mut out = String::new();
         self.write(&mut out, &Style { indent: None, ascii: true }, 0);
         out
     }
 
     /// `json.dumps(value, indent=4, ensure_ascii=False)`.
-    pub(super) fn dumps_indented(&self) -> String {
+    pub(crate) fn dumps_indented(&self) -> String {
         let mut out = String::new();
         self.write(&mut out, &Style { indent: Some(4), ascii: false }, 0);
         out
