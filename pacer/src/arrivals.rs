@@ -82,7 +82,7 @@ mod system {
     /// How long ago a moment of the wall clock was. The kernel stamps by the wall clock, so only an age can be carried
     /// over to the monotonic one; a clock that was set in between by more than the age yields 0.
     fn age_ns(at: TimeSpec) -> Option<u64> {
-        let now = TimeSpec::from(clock_gettime(ClockId::CLOCK_REALTIME).ok()?);
+        let now = clock_gettime(ClockId::CLOCK_REALTIME).ok()?;
         let ns = |time: TimeSpec| i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec());
         u64::try_from((ns(now) - ns(at)).max(0)).ok()
     }
