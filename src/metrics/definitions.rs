@@ -174,9 +174,8 @@ call, or empty text without a role, which is a token that cannot be shown yet or
 count of tokens. Only `choices[0]` of an event is looked at.
 
 What a dialect cannot know: the peers stamp an event when their Python gets to it, some versions before and some after
-they have parsed its JSON; here every event has the stamp of the socket read that brought it. A dialect gives the
-figures the peer would print if it read its sockets without delay. The peers' own queue times likewise come from the
-times at which the replay wanted a request sent.
+they have parsed its JSON; here every event has the stamp of the socket read that brought it, the kernel's own where
+it tells. A dialect gives the figures the peer would print if it read its sockets without delay.
 
 | | dialect | definition |
 |---|---|---|
@@ -189,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_document_is_the_code_s() {
+    fn the_document_is_what_the_code_says() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/dialects.md");
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(&path, document()).unwrap();
