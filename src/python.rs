@@ -44,6 +44,24 @@ pub(crate) fn general(x: f64) -> String {
     }
 }
 
+/// `format(x, ",")`: as [`float`], with a comma between thousands.
+pub(crate) fn grouped(x: f64) -> String {
+    let text = float(x);
+    if text.contains('e') || !x.is_finite() {
+        return text;
+    }
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text.as_str()), |digits| ("-", digits));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let mut grouped = String::new();
+    for (i, digit) in whole.chars().enumerate() {
+        if i > 0 && (whole.len() - i).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    format!("{sign}{grouped}.{fraction}")
+}
+
 fn split_exponent(exponent_form: &str) -> (&str, i32) {
     let (digits, exponent) = exponent_form.split_once('e').unwrap_or((exponent_form, "0"));
     (digits, exponent.parse().unwrap_or(0))
@@ -57,6 +75,8 @@ fn with_exponent(digits: &str, exponent: i32) -> String {
 /// A JSON value with Python's three kinds of numbers: integers, floats and `NaN`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Json {
+    /// `true` or `false`.
+    Bool(bool),
     /// A float.
     Float(f64),
     /// An integer.
@@ -82,6 +102,11 @@ impl Json {
         Json::List(items.into_iter().map(Into::into).collect())
     }
 
+    /// An object of these fields, in order.
+    pub(crate) fn object(fields: impl IntoIterator<Item = (&'static str, Json)>) -> Json {
+        Json::Object(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+
     /// `json.dumps(value)`: one line, `", "` and `": "` between, everything beyond ASCII escaped.
     pub(crate) fn dumps(&self) -> String {
         let mut out = String::new();
@@ -98,6 +123,7 @@ impl Json {
 
     fn write(&self, out: &mut String, style: &Style, depth: usize) {
         match self {
+            Json::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Json::Float(x) => out.push_str(&float(*x)),
             Json::Int(x) => out.push_str(&x.to_string()),
             Json::Null => out.push_str("null"),
@@ -168,6 +194,25 @@ impl Style {
             }
         }
         out.push('"');
+    }
+}
+
+impl From<&serde_json::Value> for Json {
+    fn from(value: &serde_json::Value) -> Self {
+        use serde_json::Value;
+        match value {
+            Value::Array(items) => Json::list(items),
+            Value::Bool(value) => Json::Bool(*value),
+            Value::Null => Json::Null,
+            Value::Number(number) => match number.as_i64() {
+                Some(x) => Json::Int(x),
+                None => Json::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::Object(fields) => {
+                Json::Object(fields.iter().map(|(key, value)| (key.clone(), value.into())).collect())
+            }
+            Value::String(text) => Json::Str(text.clone()),
+        }
     }
 }
 
