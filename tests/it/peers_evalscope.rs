@@ -183,7 +183,11 @@ impl Script {
             index: index as u64,
             dispatched_ns: self.dispatched_ns,
             status: self.status,
-            reads: Reads { bytes: vec![0; self.reads_ns.len()], at_ns: self.reads_ns.clone() },
+            reads: Reads {
+                bytes: vec![0; self.reads_ns.len()],
+                at_ns: self.reads_ns.clone(),
+                ..Reads::default()
+            },
             events: Events {
                 read: self.event_reads.clone(),
                 facts: self.event_facts.iter().copied().map(timeline::Facts).collect(),

@@ -123,14 +123,12 @@ fn read_1_1_1(timeline: &Timeline, st: f64) -> Read {
 /// 1.14.1: an event with visible output is a token; a gap reaches back to the output before; usage comes from any
 /// event; what is not JSON is passed over; an error event fails the request.
 fn read_1_14_1(timeline: &Timeline, st: f64) -> Read {
-    let visible = Facts::CONTENT.with(Facts::REASONING).with(Facts::REASONING_CONTENT).with(Facts::TOOL_CALL);
     let mut read = Read::begin(st);
     let mut last_output = None;
     for (at, facts) in timeline.stamped_events().filter(|(_, facts)| facts.has(Facts::JSON)) {
         let timestamp = seconds(at);
         if facts.has(Facts::CHOICES) {
-            let output = if facts.has(Facts::COMPLETION) { Facts::CONTENT } else { visible };
-            if facts.any(output) {
+            if facts.is_visible() {
                 match last_output {
                     None => read.first = Some(timestamp - st),
                     Some(last) => read.gaps.push(timestamp - last),

@@ -216,3 +216,101 @@ impl Sweep<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use metrics::v1_14_1::{PERCENTILES, Percentiles, Summary};
+    use metrics::workload::Rates;
+    use serde_json::Value;
+
+    macro_rules! fixture {
+        ($name:literal) => {
+            include_str!(concat!("../../../fixtures/results/evalscope-1.14.1/real-server_50x500/", $name))
+        };
+    }
+
+    fn figure(file: &Value, key: &str) -> f64 {
+        file[key].as_f64().unwrap_or_else(|| panic!("no {key}"))
+    }
+
+    /// Of this run the original kept its figures, and not what they are computed from.
+    #[test]
+    fn a_real_runs_files_say_what_its_report_says() {
+        let file: Value = serde_json::from_str(fixture!("benchmark_summary.json")).unwrap();
+        let summary = Summary {
+            duration: figure(&file, "Test Duration (s)"),
+            total: 500,
+            succeeded: 500,
+            streams: 500,
+            request_throughput: Some(figure(&file, "Req Throughput (req/s)")),
+            latency: Some(figure(&file, "Avg Latency (s)")),
+            input_tokens: Some(figure(&file, "Avg Input Tokens")),
+            output_tokens: Some(figure(&file, "Avg Output Tokens")),
+            output_throughput: Some(figure(&file, "Output Throughput (tok/s)")),
+            total_throughput: Some(figure(&file, "Total Throughput (tok/s)")),
+            ttft: Some(figure(&file, "Avg TTFT (ms)") / 1000.0),
+            tpot: Some(figure(&file, "Avg TPOT (ms)") / 1000.0),
+            itl: figure(&file, "Avg ITL (ms)") / 1000.0,
+            cache_hit_percent: None,
+            // What rounds to 1.0781 tokens and to a share of 0.0725 accepted.
+            decoded_per_step: Some(1.078_13),
+            handoff: metrics::v1_14_1::Handoff::default(),
+        };
+        let file: Vec<Value> = serde_json::from_str(fixture!("benchmark_percentile.json")).unwrap();
+        let column = |name| std::array::from_fn(|i| figure(&file[i], name));
+        let percentiles = Percentiles {
+            latency: column("Latency (s)"),
+            ttft: column("TTFT (ms)"),
+            itl: column("ITL (ms)"),
+            steady_itl: None,
+            handoff_latency: None,
+            handoff_overhead: None,
+            tpot: column("TPOT (ms)"),
+            input_tokens: column("Input tokens"),
+            output_tokens: column("Output tokens"),
+            output_rate: column("Output (tok/s)"),
+            total_rate: column("Total (tok/s)"),
+            decode_rate: column("Decode (tok/s)"),
+        };
+        assert_eq!(file.len(), PERCENTILES.len());
+        let file: Value = serde_json::from_str(fixture!("workload_throughput.json")).unwrap();
+        let rates = |window| Rates {
+            prompt: figure(&file["rows"][0], window),
+            new_prompt: figure(&file["rows"][1], window),
+            cached_prompt: figure(&file["rows"][2], window),
+            completion: figure(&file["rows"][3], window),
+        };
+        let throughput = Throughput {
+            samples: 500,
+            wall_time: figure(&file, "wall_time_s"),
+            overall: rates("overall"),
+            last_window: rates("last_window"),
+            steady_state: rates("steady_state"),
+        };
+        let workload = Workload { start: 0.0, points: Vec::new() };
+        let run = Run {
+            facts: RunFacts { version: Version::V1_14_1, number: 500, handoff: false },
+            traffic: Traffic { concurrency: Some(50), request_rate: None },
+            rows: Vec::new(),
+            figures: Figures::V1_14_1 {
+                summary,
+                percentiles: Box::new(percentiles),
+                workload: Some((workload, throughput)),
+            },
+        };
+        assert_eq!(run.summary_file(), fixture!("benchmark_summary.json"));
+        assert_eq!(run.percentile_file(), fixture!("benchmark_percentile.json"));
+        assert_eq!(v1_14_1::throughput_file(&throughput), fixture!("workload_throughput.json"));
+        let sweep = Sweep {
+            version: Version::V1_14_1,
+            model: "Qwen2.5-0.5B-Instruct",
+            alias: None,
+            dataset: "random",
+            api: "openai",
+            url: "http://127.0.0.1:8801/v1/chat/completions",
+            output_path: "runs/es_real/Qwen2.5-0.5B-Instruct",
+        };
+        assert_eq!(sweep.report(&[run]), fixture!("performance_summary.txt"));
+    }
+}
