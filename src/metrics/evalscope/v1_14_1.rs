@@ -306,3 +306,25 @@ fn column(values: impl Iterator<Item = f64>) -> Column {
         stats::python_round(value, 4)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn percentiles_are_values_in_order(values in prop::collection::vec(0.0..1e3f64, 1..300)) {
+            let rounded: Vec<f64> = values.iter().map(|&value| stats::python_round(value, 4)).collect();
+            let column = column(values.into_iter());
+            prop_assert!(column.is_sorted());
+            prop_assert!(column.iter().all(|value| rounded.contains(value)));
+        }
+    }
+
+    #[test]
+    fn no_values_have_no_percentiles() {
+        assert!(column([f64::NAN].into_iter()).iter().all(|value| value.is_nan()));
+    }
+}

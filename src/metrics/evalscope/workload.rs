@@ -130,3 +130,41 @@ impl Workload {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(start_time: f64, completed_time: f64, cached_tokens: Option<u32>) -> Row {
+        Row {
+            start_time,
+            completed_time,
+            prompt_tokens: 10,
+            completion_tokens: 100,
+            cached_tokens,
+            success: true,
+            ..Row::default()
+        }
+    }
+
+    #[test]
+    fn windows_begin_at_the_last_point_before_them() {
+        let rows =
+            [row(0.0, 5.0, None), row(1.0, 10.0, Some(4)), row(2.0, 29.0, Some(20)), row(3.0, 50.0, None)];
+        let workload = Workload::of(&rows).unwrap();
+        // A server may say that more was cached than was sent.
+        let new_prompts: Vec<u64> = workload.points.iter().map(|point| point.new_prompt).collect();
+        assert_eq!(new_prompts, [10, 16, 16, 26]);
+        let throughput = workload.throughput();
+        assert_eq!(throughput.overall.completion.to_bits(), (400.0f64 / 50.0).to_bits());
+        // The last 30 s begin at 20 s: the last point before is that at 10 s; so too where a fifth is left out.
+        assert_eq!(throughput.last_window.completion.to_bits(), (200.0f64 / 40.0).to_bits());
+        assert_eq!(throughput.steady_state, throughput.last_window);
+        assert_eq!(throughput.last_window.cached_prompt.to_bits(), (20.0f64 / 40.0).to_bits());
+    }
+
+    #[test]
+    fn a_run_without_a_success_has_no_workload() {
+        assert_eq!(Workload::of(&[Row { success: false, ..row(0.0, 1.0, None) }]), None);
+    }
+}

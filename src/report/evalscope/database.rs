@@ -17,7 +17,7 @@ pub const FILE: &str = "benchmark_data.db";
 pub struct Error {
     /// The file.
     pub path: PathBuf,
-    /// What SQLite says.
+    /// What `SQLite` says.
     #[source]
     pub source: rusqlite::Error,
 }

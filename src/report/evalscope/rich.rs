@@ -1,5 +1,6 @@
 //! Tables and panels of rich 15.0 (`rich/table.py`, `_wrap.py`, `_ratio.py`), as far as `evalscope perf` uses them:
-//! without colour, and with one cell a character. Each ends with a line end.
+//! without colour, and with one cell a character. A model's name is shown as it is, where rich would take what stands
+//! in brackets for a style. Each table and panel ends with a line end.
 
 /// On which side of its column a cell stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -309,4 +310,45 @@ pub(super) fn panel(text: &str, width: usize) -> String {
     let rule = "─".repeat(inner);
     let text = place(text, inner.saturating_sub(2), Align::Left);
     format!("╭{rule}╮\n│ {text} │\n╰{rule}╯\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn lines_break_between_words_and_end_in_an_ellipsis() {
+        // rich 15.0: [line.plain for line in Text(text).wrap(console, width, overflow="ellipsis")]
+        assert_eq!(wrap("a name of words", 7), ["a name", "of", "words"]);
+        assert_eq!(wrap("abcdefghij", 4), ["abc…"]);
+        assert_eq!(wrap("ab cdefghij kl", 4), ["ab", "cde…", "kl"]);
+        assert_eq!(wrap("", 4), [""]);
+    }
+
+    #[test]
+    fn halves_go_to_the_even_number() {
+        let quotients = [(7, 2), (5, 2), (1, 2), (4, 3), (5, 3), (6, 3)];
+        assert_eq!(quotients.map(|(a, b)| round_half_even(a, b)), [4, 2, 0, 1, 2, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_of_a_table_is_as_wide_as_every_other(
+            cells in prop::collection::vec(prop::collection::vec("[a-z ]{0,30}", 4), 0..5),
+            console in 30usize..120,
+        ) {
+            let mut table = Table::new("A title");
+            for header in ["First", "Second one", "Third", "The fourth of them"] {
+                table.column(header, Align::Right);
+            }
+            for row in cells {
+                table.row(row);
+            }
+            let text = table.render(console);
+            let widths: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();
+            prop_assert!(widths.iter().all(|&width| width == widths[0] && width <= console), "{}", text);
+        }
+    }
 }

@@ -153,8 +153,11 @@ pub fn percentile_file(percentiles: &Percentiles) -> String {
     Json::list(lines).dumps_indented()
 }
 
+/// One figure of a window.
+type Rate = fn(&Rates) -> f64;
+
 /// The lines of the throughput tables: their names, and the figure of each.
-const RATES: [(&str, fn(&Rates) -> f64); 4] = [
+const RATES: [(&str, Rate); 4] = [
     ("Total Prompt tok/s", |rates| rates.prompt),
     ("New Prompt tok/s", |rates| rates.new_prompt),
     ("Cached Prompt tok/s", |rates| rates.cached_prompt),
@@ -270,7 +273,7 @@ pub fn percentile_table(percentiles: &Percentiles) -> String {
 
 const WINDOWS: [&str; 3] = ["Overall", "Last 30s", "Steady (drop 20%)"];
 
-fn windows(throughput: &Throughput, rate: fn(&Rates) -> f64) -> [String; 3] {
+fn windows(throughput: &Throughput, rate: Rate) -> [String; 3] {
     [&throughput.overall, &throughput.last_window, &throughput.steady_state]
         .map(|rates| shown(rate(rates), 2))
 }
@@ -335,9 +338,9 @@ pub(super) fn sweep_report(head: &Head<'_>, mut entries: Vec<Entry<'_>>) -> Stri
     });
     let mut tables = vec![overview(&entries), per_request(&entries)];
     tables.extend(throughputs(&entries));
-    let tables: String = tables.iter().map(|table| format!("\n\n{}", table.render(CONSOLE))).collect();
+    let tables: Vec<String> = tables.iter().map(|table| format!("\n\n{}", table.render(CONSOLE))).collect();
     let title = rich::panel("Performance Test Summary Report", 80);
-    format!("{title}\nBasic Information:\n{}{tables}", basic.render(CONSOLE))
+    format!("{title}\nBasic Information:\n{}{}", basic.render(CONSOLE), tables.concat())
 }
 
 /// The width of the original's console.
@@ -529,6 +532,8 @@ fn increment(digits: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -562,6 +567,19 @@ mod tests {
             ("", "—"),
         ] {
             assert_eq!(endpoint(url), expected);
+        }
+    }
+    proptest! {
+        #[test]
+        fn a_number_shown_is_the_nearest_and_has_no_zeros_to_spare(
+            x in prop_oneof![-1e7..1e7f64, -1.0..1.0f64],
+            decimals in 0usize..5,
+        ) {
+            let text = shown(x, decimals);
+            let unit = 10f64.powi(-i32::try_from(decimals).unwrap());
+            let number: f64 = text.parse().unwrap();
+            prop_assert!((number - x).abs() <= unit * 0.5 + x.abs() * 1e-12, "{} is shown as {}", x, text);
+            prop_assert!(!text.contains('.') || !text.ends_with(['0', '.']), "{}", text);
         }
     }
 }

@@ -214,13 +214,14 @@ pub(super) fn sweep_report(model: &str, entries: &[Entry]) -> String {
                 .to_owned(),
         );
     }
-    let advice: String = advice.iter().map(|line| format!("• {line}\n")).collect();
+    let advice: Vec<String> = advice.iter().map(|line| format!("• {line}\n")).collect();
     format!(
-        "{}\nBasic Information:\n{}\n\n{}\n\n{}\nPerformance Recommendations:\n{advice}",
+        "{}\nBasic Information:\n{}\n\n{}\n\n{}\nPerformance Recommendations:\n{}",
         rich::panel("Performance Test Summary Report", 60),
         basic.render(100),
         detailed.render(100),
         best.render(100),
+        advice.concat(),
     )
 }
 
