@@ -16,7 +16,7 @@ use tokentape::metrics::vllm::{
 };
 use tokentape::report::vllm::{Metric, RampUp, RunInfo, Traffic};
 use tokentape::report::{self, Options, VllmOptions};
-use tokentape::timeline::{Events, Facts, Outcome, Reads, Timeline, Usage};
+use tokentape::timeline::{Events, Facts, Outcome, Reads, ServerTimes, Timeline, Usage};
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/results").join(name)
@@ -65,6 +65,8 @@ fn outputs_of(file: &Value) -> Vec<Output<'_>> {
             prompt_len: u32_of(&file["input_lens"][i]),
             start_time: starts[i],
             client_queue_time: queued[i],
+            server_queue_time: None,
+            server_ttft: None,
             generated_text: Cow::Borrowed(file["generated_texts"][i].as_str().unwrap_or_default()),
             error: Cow::default(),
         })
@@ -275,6 +277,9 @@ fn timeline(script: &Value) -> Timeline {
             completion_tokens: u32_of(&counts[1]),
             cached_tokens: None,
         }),
+        server_times: script["server_times"]
+            .as_array()
+            .map(|times| ServerTimes { queue_ms: times[0].as_f64(), ttft_ms: times[1].as_f64() }),
         text: script["text"].as_str().map(str::to_owned),
         ..Timeline::default()
     }
@@ -304,6 +309,8 @@ fn vllm_reads_these_streams_so() {
             }
             assert_eq!(output.itl, f64s(&expected["itl"]), "itl of {name}");
             assert_eq!(output.prompt_len, u32_of(&expected["prompt_len"]), "prompt of {name}");
+            assert_eq!(output.server_queue_time, expected["server_queue_time"].as_f64(), "{name}");
+            assert_eq!(output.server_ttft, expected["server_ttft"].as_f64(), "{name}");
             let counted = match u32_of(&expected["output_tokens"]) {
                 0 => words(script["text"].as_str().unwrap_or_default()),
                 tokens => tokens,
