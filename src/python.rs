@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     /// Each line: the bits of a float, `repr(x)`, `format(x, "g")`, `format(x, ".2f")`, from `CPython` 3.11.
-    const GOLDEN: &str = include_str!("../../fixtures/results/python_floats.tsv");
+    const GOLDEN: &str = include_str!("../fixtures/results/python_floats.tsv");
 
     #[test]
     fn floats_are_written_as_python_writes_them() {

@@ -11,7 +11,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use tokentape_pacer::Pacer;
-use tokio::task::spawn_blocking;
 
 use crate::config::Config;
 use crate::request::{self, Refusal};
@@ -111,7 +110,7 @@ pub(crate) async fn answer(
 }
 
 async fn generate(
-    server: &Arc<Server>,
+    server: &Server,
     pacer: Pacer,
     connection: Rc<Connection>,
     endpoint: Endpoint,
@@ -129,59 +128,17 @@ async fn generate(
         }
         Err(error) => return Err(BrokenBody(error)),
     };
-    let arrival_ns = connection.read_ns();
-    // Tokenising and framing a burst of requests would keep its later ones from being read, and their arrival from
-    // being stamped, for milliseconds: that is done on another thread. The first deadline leaves room for it.
-    let shared = Arc::clone(server);
-    let work = move || prepare(&shared, endpoint, &head.headers, &body, arrival_ns);
-    let prepared = spawn_blocking(work).await.map_err(|error| BrokenBody(Box::new(error)))?;
-    let Prepared { record, content } = match prepared {
-        Ok(prepared) => prepared,
+    let arrival_ns = connection.arrival_ns();
+    if !is_json(&head.headers) {
+        return Ok(refuse(Refusal::unsupported_media()));
+    }
+    let asked = match request::parse(endpoint, &body, &server.config) {
+        Ok(asked) => asked,
         Err(refusal) => return Ok(refuse(refusal)),
     };
-    let due_ns = record.due_ns.clone();
-    let last_ns = due_ns.last().copied().unwrap_or(arrival_ns);
-    connection.begin(server.log.begin(record));
-    match content {
-        Content::Stream(frames) => Ok(streamed(Stream::new(frames, due_ns, pacer, connection))),
-        Content::Body(body) => {
-            pacer.sleep_until(last_ns).await;
-            let response = json(StatusCode::OK, body);
-            connection.hand_over(Part::Event);
-            Ok(response)
-        }
-    }
-}
 
-/// An answer, ready to be sent at its deadlines.
-struct Prepared {
-    /// What the truth log will say, less what is not known before it has been sent.
-    record: Record,
-    content: Content,
-}
-
-/// What is sent.
-enum Content {
-    /// One event at a time.
-    Stream(wire::Frames),
-    /// The whole at once.
-    Body(String),
-}
-
-/// Reads one request's body and makes the answer to it.
-fn prepare(
-    server: &Server,
-    endpoint: Endpoint,
-    headers: &HeaderMap,
-    body: &[u8],
-    arrival_ns: u64,
-) -> Result<Prepared, Refusal> {
-    if !is_json(headers) {
-        return Err(Refusal::unsupported_media());
-    }
-    let asked = request::parse(endpoint, body, &server.config)?;
-    let request_id = headers.get("x-request-id").map_or(&b""[..], HeaderValue::as_bytes);
-    let key = RequestKey::new(endpoint.path(), request_id, body);
+    let request_id = head.headers.get("x-request-id").map_or(&b""[..], HeaderValue::as_bytes);
+    let key = RequestKey::new(endpoint.path(), request_id, &body);
     let suffix = match (request_id, asked.id) {
         (b"", None) => server.fresh_id(),
         (b"", Some(id)) => id,
@@ -201,25 +158,32 @@ fn prepare(
     };
     let random = timing::Stream::new(server.config.seed, Purpose::Timing, &key);
     let token_due_ns = server.config.timing.due_ns(arrival_ns, asked.max_tokens, random);
-    let (content, events, due_ns) = if asked.stream {
-        let frames = wire::stream(&answer);
-        let (events, due_ns) = (frames.kinds().to_vec(), event_due_ns(frames.kinds(), &token_due_ns));
-        (Content::Stream(frames), events, due_ns)
-    } else {
-        let due_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
-        (Content::Body(wire::body(&answer)), vec![EventKind::Body], vec![due_ns])
-    };
     let record = Record {
+        id: id.clone(),
         path: endpoint.path().to_owned(),
         arrival_ns,
+        read_ns: connection.read_ns(),
         prompt_tokens: asked.prompt_tokens as u64,
         completion_tokens: tokens.len() as u64,
-        events,
-        due_ns,
-        id,
         ..Record::empty()
     };
-    Ok(Prepared { record, content })
+
+    if asked.stream {
+        let frames = wire::stream(&answer);
+        let due_ns = event_due_ns(frames.kinds(), &token_due_ns);
+        let events = frames.kinds().to_vec();
+        connection.begin(server.log.begin(Record { events, due_ns: due_ns.clone(), ..record }));
+        let body = Stream::new(frames, due_ns, pacer, connection);
+        return Ok(streamed(body));
+    }
+    let body = wire::body(&answer);
+    let due_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
+    let events = vec![EventKind::Body];
+    connection.begin(server.log.begin(Record { events, due_ns: vec![due_ns], ..record }));
+    pacer.sleep_until(due_ns).await;
+    let response = json(StatusCode::OK, body);
+    connection.hand_over(Part::Event);
+    Ok(response)
 }
 
 /// When each event is due: the role with the first token, as vLLM sends it with the engine's first output, and what

@@ -13,7 +13,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use socket2::SockRef;
-use tokentape_pacer::Pacer;
+use tokentape_pacer::{Pacer, stamp_arrivals};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{LocalSet, spawn_local};
@@ -166,9 +166,7 @@ impl Worker {
 
 /// Serves every connection that comes in; when no more can come, drops those that are left.
 fn work(server: &Arc<Server>, mut incoming: UnboundedReceiver<std::net::TcpStream>) -> io::Result<()> {
-    // One thread to prepare answers on: more would only take the processor from the one that writes them.
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let pacer = Pacer::start()?;
         while let Some(socket) = incoming.recv().await {
@@ -183,6 +181,8 @@ async fn converse(server: Arc<Server>, pacer: Pacer, socket: std::net::TcpStream
     let Ok(socket) = socket.set_nodelay(true).and_then(|()| TcpStream::from_std(socket)) else {
         return;
     };
+    // Without the kernel's stamps a request has arrived when it is read.
+    stamp_arrivals(&socket).unwrap_or_default();
     let connection = Rc::new(Connection::default());
     let transport = Transport::new(socket, Rc::clone(&connection));
     let service = service_fn(move |request| {

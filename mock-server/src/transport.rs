@@ -1,5 +1,6 @@
-//! The socket under hyper, stamped on both sides: when the last read returned, and when the write returned that emptied
-//! hyper's buffer. The stamps are taken here, where the kernel gives and takes the bytes, and not where a handler runs.
+//! The socket under hyper, stamped on both sides: when the kernel had the last bytes that were read, and when the write
+//! returned that emptied hyper's buffer. The stamps are taken here, where the kernel gives and takes the bytes, and not
+//! where a handler runs.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -8,8 +9,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use tokentape_pacer::monotonic_ns;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokentape_pacer::{monotonic_ns, poll_receive};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use crate::truth::Entry;
@@ -18,6 +19,7 @@ use crate::truth::Entry;
 /// answer at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Connection {
+    arrival_ns: Cell<u64>,
     read_ns: Cell<u64>,
     write_ns: Cell<u64>,
     /// The record of the answer; logged when its last event is written, or when the connection is gone.
@@ -36,8 +38,14 @@ pub(crate) enum Part {
 }
 
 impl Connection {
-    /// When the last read returned bytes. Of a request just taken from hyper, this is the arrival of its last byte: a
-    /// client that sends the next request before the answer would blur it, and none does.
+    /// When the kernel had the bytes that the last read brought, or, where it does not tell, when that read returned.
+    /// Of a request just taken from hyper, this is the arrival of its last byte: a client that sends the next request
+    /// before the answer would blur it, and none does.
+    pub(crate) fn arrival_ns(&self) -> u64 {
+        self.arrival_ns.get()
+    }
+
+    /// When the last read returned bytes.
     pub(crate) fn read_ns(&self) -> u64 {
         self.read_ns.get()
     }
@@ -106,17 +114,17 @@ const READ_BYTES: usize = 16 * 1024;
 
 impl Read for Transport {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let mut bytes = [0; READ_BYTES];
         let room = cursor.remaining().min(READ_BYTES);
-        let mut buffer = ReadBuf::new(&mut bytes[..room]);
-        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
-        if !buffer.filled().is_empty() {
-            self.connection.read_ns.set(monotonic_ns());
-            cursor.put_slice(buffer.filled());
+        let received = ready!(poll_receive(&self.socket, cx, &mut bytes[..room]))?;
+        if received.bytes > 0 {
+            self.connection.read_ns.set(received.read_ns);
+            self.connection.arrival_ns.set(received.arrived_ns.unwrap_or(received.read_ns));
+            cursor.put_slice(&bytes[..received.bytes]);
         }
         Poll::Ready(Ok(()))
     }

@@ -51,8 +51,11 @@ pub struct Record {
     pub id: String,
     /// The path.
     pub path: String,
-    /// When the read of the socket returned that brought the last byte of the request.
+    /// When the kernel had the last byte of the request (Linux, `SO_TIMESTAMPNS`); elsewhere, when it was read.
     pub arrival_ns: u64,
+    /// When the read of the socket returned that brought that byte. The server's own delay is what lies between.
+    #[serde(default)]
+    pub read_ns: u64,
     /// The prompt's tokens.
     pub prompt_tokens: u64,
     /// The answer's tokens.
@@ -245,6 +248,7 @@ impl Record {
             id: String::new(),
             path: String::new(),
             arrival_ns: 0,
+            read_ns: 0,
             prompt_tokens: 0,
             completion_tokens: 0,
             head_ns: None,

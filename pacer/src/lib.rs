@@ -22,6 +22,7 @@
 //!
 //! On systems other than Linux the same interface is kept by tokio's timer, to [`RESOLUTION_NS`].
 
+mod arrivals;
 mod clock;
 mod deadlines;
 #[cfg(target_os = "linux")]
@@ -30,6 +31,7 @@ mod linux;
 #[cfg_attr(target_os = "linux", expect(unreachable_pub, reason = "public elsewhere; here only tested"))]
 mod portable;
 
+pub use arrivals::{Received, poll_receive, stamp_arrivals};
 pub use clock::monotonic_ns;
 pub use deadlines::{LEAD_NS, QUANTUM_NS};
 #[cfg(target_os = "linux")]

@@ -95,7 +95,8 @@ pub(super) fn exec(args: Args) -> Outcome {
         request_rate: None,
     };
     let options = report::Options::default();
-    let as_vllm = report::render(&measurement, Dialect::Vllm(crate::metrics::vllm::Version::V0_11_0), &options);
+    let as_vllm =
+        report::render(&measurement, Dialect::Vllm(crate::metrics::vllm::Version::V0_11_0), &options);
     let summary = evalscope::summarize(&evalscope::rows(&measurement, None));
     let as_evalscope = report::evalscope::summary_table(&summary, measurement.concurrency);
     output::print(

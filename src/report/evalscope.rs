@@ -2,10 +2,10 @@
 //! those of tabulate 0.10, layouts `grid` and `pretty`.
 
 use super::Options;
-use crate::python::{self, Json};
 use crate::metrics::Measurement;
 use crate::metrics::evalscope::{Percentile, Summary, percentiles, rows, summarize};
 use crate::metrics::stats::python_round;
+use crate::python::{self, Json};
 
 pub(super) fn tables(measurement: &Measurement<'_>, options: &Options<'_>) -> String {
     let rows = rows(measurement, options.count_tokens);

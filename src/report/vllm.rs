@@ -3,10 +3,10 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use crate::python::{self, Json};
 use super::{Options, VllmOptions};
 use crate::metrics::vllm::{Metrics, Output, Stats, Version, calculate, outputs};
 use crate::metrics::{Measurement, is_completion};
+use crate::python::{self, Json};
 
 /// The version whose table and file this writes.
 const VERSION: Version = Version::V0_11_0;

@@ -329,11 +329,15 @@ fn vllm_0_11_0s_own_tables_of_these_streams() {
     ];
     for ((measurement, vllm), expected) in runs.into_iter().zip(streams.file["vllm"].as_array().unwrap()) {
         let options = Options { count_tokens: Some(&words), vllm };
-        assert_eq!(report::render(&measurement, Dialect::Vllm(Version::V0_11_0), &options), expected["table"]);
+        assert_eq!(
+            report::render(&measurement, Dialect::Vllm(Version::V0_11_0), &options),
+            expected["table"]
+        );
 
         let theirs: Value = serde_json::from_str(expected["result"].as_str().unwrap()).unwrap();
         let ours: Value =
-            serde_json::from_str(&report::json(&measurement, Dialect::Vllm(Version::V0_11_0), &options)).unwrap();
+            serde_json::from_str(&report::json(&measurement, Dialect::Vllm(Version::V0_11_0), &options))
+                .unwrap();
         for (key, figure) in theirs.as_object().unwrap() {
             let detailed = ["input_lens", "output_lens", "ttfts", "itls", "generated_texts"];
             if !detailed.contains(&key.as_str()) {
@@ -354,8 +358,14 @@ fn evalscopes_own_tables_and_files_of_these_streams() {
         expected["summary_table"].as_str().unwrap(),
         expected["percentile_table"].as_str().unwrap(),
     );
-    assert_eq!(report::render(&measurement, Dialect::Evalscope(evalscope::Version::V1_1_1), &options), tables);
-    assert_eq!(report::json(&measurement, Dialect::Evalscope(evalscope::Version::V1_1_1), &options), expected["summary_file"]);
+    assert_eq!(
+        report::render(&measurement, Dialect::Evalscope(evalscope::Version::V1_1_1), &options),
+        tables
+    );
+    assert_eq!(
+        report::json(&measurement, Dialect::Evalscope(evalscope::Version::V1_1_1), &options),
+        expected["summary_file"]
+    );
     let rows = evalscope::rows(&measurement, Some(&words));
     let percentiles = report::evalscope::percentile_file(&evalscope::percentiles(&rows));
     assert_eq!(percentiles, expected["percentile_file"]);
