@@ -232,8 +232,8 @@ mod tests {
 
     use super::*;
 
-    /// Draws of numpy 2 and `CPython` 3 (`fixtures/requests/evalscope_rng.py`).
-    const GOLDEN: &str = include_str!("../../../fixtures/requests/evalscope_rng.jsonl");
+    /// Draws of numpy 2 and `CPython` 3 (`fixtures/requests/evalscope/make_rng.py`).
+    const GOLDEN: &str = include_str!("../../../fixtures/requests/evalscope/rng.jsonl");
 
     fn lines(generator: &str) -> Vec<Value> {
         let lines = GOLDEN.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

@@ -173,6 +173,8 @@ pub(super) fn strip(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -241,9 +243,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_file_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0usize..4) {
-            let tokenizer = Tokenizer::embedded().unwrap();
+            static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::embedded().unwrap());
             let dataset = [Dataset::Custom, Dataset::LineByLine, Dataset::Openqa, Dataset::ShareGpt][kind].clone();
-            drop(messages(&Params::default(), &dataset, &tokenizer, data(&bytes)));
+            drop(messages(&Params::default(), &dataset, &TOKENIZER, data(&bytes)));
         }
     }
 }
