@@ -338,3 +338,6 @@ fn oversample(params: &Params, samples: &mut Vec<Sample>, n: usize) {
         samples.extend(chosen);
     }
 }
+
+#[cfg(test)]
+mod tests;
