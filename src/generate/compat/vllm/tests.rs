@@ -1,4 +1,4 @@
-//! Against what the original itself made with the embedded tokenizer (`fixtures/requests/make_vllm.py`).
+//! Against what the original itself made with the embedded tokenizer (`fixtures/requests/vllm/make.py`).
 
 use std::sync::LazyLock;
 
@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const V0_11_0: &str = include_str!("../../../../fixtures/requests/vllm-0.11.0.jsonl");
+const V0_11_0: &str = include_str!("../../../../fixtures/requests/vllm/0.11.0.jsonl");
 /// 0.32.0 makes the same.
-const V0_33_0: &str = include_str!("../../../../fixtures/requests/vllm-0.33.0.jsonl");
+const V0_33_0: &str = include_str!("../../../../fixtures/requests/vllm/0.33.0.jsonl");
 
 static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::embedded().unwrap());
 
@@ -160,16 +160,23 @@ fn what_a_version_cannot_do_is_said() {
         sec_multiplier: 1.0,
         labels: Labels::default(),
     };
-    let repetition = Dataset::PrefixRepetition { prefix_len: 2, suffix_len: 2, num_prefixes: 4, output_len: 2 };
+    let repetition =
+        Dataset::PrefixRepetition { prefix_len: 2, suffix_len: 2, num_prefixes: 4, output_len: 2 };
     let cases = [
         (Params { extra_body, ..old(random(9, 0.0, 0)) }, "--extra-body does not exist in vllm 0.11.0"),
         (old(each), "--range-ratio is one number"),
         (new(random(9, 1.0, 0)), "--range-ratio must be at least 0 and below 1"),
         (new(random(0, 0.0, 0)), "--input-tokens 0 is too small"),
         (new(random(MAX_TOKENS, 0.5, 0)), "--input-tokens makes prompts"),
-        (Params { num_prompts: 0, ..new(random(9, 0.0, 0)) }, "--num-prompts must be at least 1"),
-        (Params { logprobs: Some(1), backend: Api::Chat, ..new(random(9, 0.0, 0)) }, "--logprobs is not sent"),
-        (old(Dataset::Custom { output_len: None, skip_chat_template: true }), "--output-tokens has to be given"),
+        (Params { num_prompts: 0, ..new(random(9, 0.0, 0)) }, "--requests must be at least 1"),
+        (
+            Params { logprobs: Some(1), backend: Api::Chat, ..new(random(9, 0.0, 0)) },
+            "--logprobs is not sent",
+        ),
+        (
+            old(Dataset::Custom { output_len: None, skip_chat_template: true }),
+            "--output-tokens has to be given",
+        ),
         (old(trace(16)), "does not exist in vllm 0.11.0"),
         (new(trace(0)), "--chunk-hash-size must be from 1"),
         (Params { backend: Api::Chat, ..new(trace(16)) }, "--api must be completions"),
@@ -199,7 +206,11 @@ fn a_bad_file_is_named_with_its_line() {
             r#"[{"conversations": [{"value": 1}, {"value": "b"}]}]"#,
             "rows.jsonl, line 1: message 1 has no text",
         ),
-        (&trace, "{\"timestamp\": 1}", "rows.jsonl, line 1: no number \"input_length\"; the line has timestamp"),
+        (
+            &trace,
+            "{\"timestamp\": 1}",
+            "rows.jsonl, line 1: no number \"input_length\"; the line has timestamp",
+        ),
         (
             &trace,
             "{\"timestamp\": -1, \"input_length\": 1, \"output_length\": 1}",
