@@ -15,8 +15,8 @@ fn fixture(name: &str) -> String {
 }
 
 fn bodies(tape: &Path) -> Vec<String> {
-    let requests = Reader::open(tape).unwrap().requests();
-    requests.map(|request| String::from_utf8(request.unwrap().body).unwrap()).collect()
+    let reader = Reader::open(tape).unwrap();
+    reader.requests().map(|request| String::from_utf8(request.unwrap().body).unwrap()).collect()
 }
 
 /// The client's flags as ours; none where one of them has no counterpart.
@@ -192,8 +192,9 @@ fn captured(name: &str) -> Vec<String> {
         .filter_map(|line| {
             let line: Value = serde_json::from_str(line).unwrap();
             let id = line["x_request_id"].as_str()?;
-            let number = id.trim_start_matches(|c: char| !c.is_ascii_digit());
-            let number = number.rsplit('-').next().unwrap().parse().unwrap();
+            // `benchmark-serving7`, `bench-1f2e3d4c-7`.
+            let number = id.rsplit('-').next().unwrap().trim_start_matches(|c: char| !c.is_ascii_digit());
+            let number = number.parse().unwrap();
             Some((number, line["body"].as_str().unwrap().to_owned()))
         })
         .collect();

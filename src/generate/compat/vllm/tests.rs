@@ -15,9 +15,9 @@ static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::embedded().u
 
 fn data(name: &str) -> Data<'static> {
     let bytes: &[u8] = match name {
-        "custom.jsonl" => include_bytes!("../../../../fixtures/requests/custom.jsonl"),
-        "sharegpt.json" => include_bytes!("../../../../fixtures/requests/sharegpt.json"),
-        "trace.jsonl" => include_bytes!("../../../../fixtures/requests/trace.jsonl"),
+        "custom.jsonl" => include_bytes!("../../../../fixtures/requests/vllm/custom.jsonl"),
+        "sharegpt.json" => include_bytes!("../../../../fixtures/requests/vllm/sharegpt.json"),
+        "trace.jsonl" => include_bytes!("../../../../fixtures/requests/vllm/trace.jsonl"),
         _ => panic!("no data {name}"),
     };
     Data { name: "fixture", bytes }
