@@ -5,8 +5,8 @@
 mod bad_input;
 mod demo;
 mod generate;
-mod generate_evalscope;
 mod generate_as;
+mod generate_evalscope;
 mod mock;
 mod peers;
 mod replay;
