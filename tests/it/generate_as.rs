@@ -95,7 +95,8 @@ fn bodies_are_the_clients() {
         for case in fixture(name).lines() {
             let case: Value = serde_json::from_str(case).unwrap();
             let flags: Vec<String> = serde_json::from_value(case["flags"].clone()).unwrap();
-            let Some(mut args) = ours(&flags) else {
+            // The library's own tests have the cases of another tokenizer.
+            let Some(mut args) = ours(&flags).filter(|_| case["special"] != true) else {
                 continue;
             };
             args.extend(["--as".to_owned(), format!("vllm-{version}")]);

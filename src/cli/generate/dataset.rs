@@ -17,6 +17,7 @@ use crate::metrics::Dialect;
 /// without a file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Args {
     /// The dataset
     #[arg(value_enum)]
@@ -39,7 +40,7 @@ pub(super) struct Args {
     /// Tokens to ask for in each answer [default: the peer's]
     #[arg(long, value_name = "N|A..B")]
     output_tokens: Option<Lengths>,
-    /// vLLM, custom: take each row's own output_tokens
+    /// vLLM, custom: take each row's own `output_tokens`
     #[arg(long, conflicts_with = "output_tokens")]
     own_output_tokens: bool,
     /// prefix-repetition: tokens of each prefix [default: 256]
@@ -94,7 +95,7 @@ enum Name {
     /// Both: conversations, of which vLLM sends the first message
     #[value(alias = "share-gpt")]
     Sharegpt,
-    /// vLLM: arrivals, lengths and hashes of blocks
+    /// vLLM: arrivals, lengths and hashes of blocks, whose tokens vLLM draws anew in every process and we do not
     TimedTrace,
     /// evalscope: JSON lines with a timestamp and a body
     WorkloadTrace,
