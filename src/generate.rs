@@ -5,6 +5,7 @@
 //! parameter, so that [`regenerate`] can make the same requests again.
 
 mod body;
+pub mod compat;
 mod lengths;
 mod ordered;
 mod prompt;
@@ -73,6 +74,24 @@ pub enum Error {
         expected: String,
         /// The loaded tokenizer's digest.
         found: String,
+    },
+    /// A data file that a source cannot take its prompts from.
+    #[error("{name}{}: {reason}", line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    Data {
+        /// The file.
+        name: String,
+        /// The line or record, from 1; none where it is the whole.
+        line: Option<usize>,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A source that needs a data file, without one.
+    #[error("{source_name} takes its prompts from a file, and a tape does not hold that: give it the {name}")]
+    MissingData {
+        /// The source.
+        source_name: String,
+        /// The file that is missing.
+        name: String,
     },
     /// The sink took no more.
     #[error("{0}")]

@@ -1,0 +1,1 @@
+//! `evalscope perf`.
