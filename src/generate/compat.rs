@@ -63,17 +63,15 @@ pub struct DataId {
 }
 
 /// The data that a source cannot do without, and which must be the data of the parameters where they name some.
-fn required<'a>(
-    source: &str,
-    named: Option<&DataId>,
-    data: Option<Data<'a>>,
-) -> Result<Data<'a>, Error> {
+fn required<'a>(source: &str, named: Option<&DataId>, data: Option<Data<'a>>) -> Result<Data<'a>, Error> {
     let Some(data) = data else {
         let name = named.map_or_else(|| "data file".to_owned(), |id| format!("data file {}", id.name));
         return Err(Error::MissingData { source_name: source.to_owned(), name });
     };
     match named.filter(|id| id.digest != data.id().digest) {
-        Some(id) => Err(data.error(None, format!("its BLAKE3 digest is not {}, which the tape names", id.digest))),
+        Some(id) => {
+            Err(data.error(None, format!("its BLAKE3 digest is not {}, which the tape names", id.digest)))
+        }
         None => Ok(data),
     }
 }
@@ -104,7 +102,8 @@ fn header(
     tokenizer: &Tokenizer,
 ) -> Result<Header, Error> {
     let unwritable = |reason: String| Error::Header { reason };
-    let Value::Object(params) = serde_json::to_value(params).map_err(|error| unwritable(error.to_string()))?
+    let Value::Object(params) =
+        serde_json::to_value(params).map_err(|error| unwritable(error.to_string()))?
     else {
         return Err(unwritable("parameters are no object".to_owned()));
     };
