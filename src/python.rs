@@ -1,5 +1,7 @@
 //! Python's ways of writing numbers and JSON, byte for byte.
 
+use serde_json::Value;
+
 /// `repr(x)` of a float, which is what `json.dumps` writes: the shortest digits that read back as `x`, with an
 /// exponent below 1e-4 and from 1e16 on.
 pub(crate) fn float(x: f64) -> String {
@@ -57,6 +59,8 @@ fn with_exponent(digits: &str, exponent: i32) -> String {
 /// A JSON value with Python's three kinds of numbers: integers, floats and `NaN`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Json {
+    /// `true` or `false`.
+    Bool(bool),
     /// A float.
     Float(f64),
     /// An integer.
@@ -89,6 +93,13 @@ impl Json {
         out
     }
 
+    /// `json.dumps(value, ensure_ascii=False)`: as [`dumps`](Self::dumps), but with every character as it is.
+    pub(crate) fn dumps_unicode(&self) -> String {
+        let mut out = String::new();
+        self.write(&mut out, &Style { indent: None, ascii: false }, 0);
+        out
+    }
+
     /// `json.dumps(value, indent=4, ensure_ascii=False)`.
     pub(crate) fn dumps_indented(&self) -> String {
         let mut out = String::new();
@@ -98,6 +109,7 @@ impl Json {
 
     fn write(&self, out: &mut String, style: &Style, depth: usize) {
         match self {
+            Json::Bool(x) => out.push_str(if *x { "true" } else { "false" }),
             Json::Float(x) => out.push_str(&float(*x)),
             Json::Int(x) => out.push_str(&x.to_string()),
             Json::Null => out.push_str("null"),
@@ -168,6 +180,31 @@ impl Style {
             }
         }
         out.push('"');
+    }
+}
+
+impl From<bool> for Json {
+    fn from(x: bool) -> Self {
+        Json::Bool(x)
+    }
+}
+
+/// What `json.loads` makes of the same text. An integer beyond 63 bits becomes a float here.
+impl From<&Value> for Json {
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::Null => Json::Null,
+            Value::Bool(x) => Json::Bool(*x),
+            Value::Number(x) => match x.as_i64() {
+                Some(x) => Json::Int(x),
+                None => Json::Float(x.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => Json::Str(text.clone()),
+            Value::Array(items) => Json::list(items),
+            Value::Object(fields) => {
+                Json::Object(fields.iter().map(|(key, value)| (key.clone(), value.into())).collect())
+            }
+        }
     }
 }
 
@@ -251,6 +288,15 @@ mod tests {
         let indented = "{\n    \"a\": [\n        1,\n        2\n    ],\n    \"b\\n\": \"é\u{1f600}\\\"\u{7f}\\u0001\",\n    \
                         \"empty\": [],\n    \"none\": {},\n    \"x\": [\n        1e-05,\n        NaN,\n        null\n    ]\n}";
         assert_eq!(value.dumps_indented(), indented);
+    }
+
+    #[test]
+    fn json_goes_through_as_python_reads_and_writes_it() {
+        let text = r#"{"b": 1.50, "a": [true, null, -3, 1e2, {}], "é": ""}"#;
+        let value: Value = serde_json::from_str(text).unwrap();
+        let json = Json::from(&value);
+        assert_eq!(json.dumps(), r#"{"b": 1.5, "a": [true, null, -3, 100.0, {}], "\u00e9": ""}"#);
+        assert_eq!(json.dumps_unicode(), r#"{"b": 1.5, "a": [true, null, -3, 100.0, {}], "é": ""}"#);
     }
 
     proptest! {

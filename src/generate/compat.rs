@@ -39,16 +39,22 @@ pub struct Data<'a> {
     pub bytes: &'a [u8],
 }
 
-impl Data<'_> {
+impl<'a> Data<'a> {
     /// How a header names the file: its last component and its digest.
     #[must_use]
-    pub fn id(&self) -> DataId {
+    pub fn id(self) -> DataId {
         let name = self.name.rsplit(['/', '\\']).next().unwrap_or(self.name);
         DataId { name: name.to_owned(), digest: blake3::hash(self.bytes).to_hex().to_string() }
     }
 
+    /// The lines that hold something, with their numbers from 1.
+    fn lines(self) -> impl Iterator<Item = (usize, &'a [u8])> {
+        let lines = (1..).zip(self.bytes.split(|&byte| byte == b'\n'));
+        lines.map(|(number, line)| (number, line.trim_ascii())).filter(|(_, line)| !line.is_empty())
+    }
+
     /// An error in the file: in a line or record, counted from 1, or in the whole.
-    fn error(&self, line: Option<usize>, reason: impl Into<String>) -> Error {
+    fn error(self, line: Option<usize>, reason: impl Into<String>) -> Error {
         Error::Data { name: self.name.to_owned(), line, reason: reason.into() }
     }
 }

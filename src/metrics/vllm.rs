@@ -7,19 +7,24 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 use super::messages::messages;
 use super::stats::{self, Numpy};
 use super::{CountTokens, Measurement, count_output, is_complete, is_completion, seconds};
 use crate::timeline::{Facts, Timeline};
 
 /// A version of `vllm bench serve`.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Version {
     /// 0.11.0 (2025-10).
+    #[serde(rename = "0.11.0")]
     V0_11_0,
     /// 0.32.0.
+    #[serde(rename = "0.32.0")]
     V0_32_0,
     /// 0.33.0 (2026-11).
+    #[serde(rename = "0.33.0")]
     V0_33_0,
 }
 
