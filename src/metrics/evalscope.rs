@@ -4,16 +4,20 @@
 //! [`summarize`] is its running metrics (`evalscope/perf/utils/benchmark_util.py`), [`percentiles`] its percentile
 //! table (`evalscope/perf/utils/db_util.py`). Seconds throughout.
 
+use serde::{Deserialize, Serialize};
+
 use super::messages::messages;
 use super::{CountTokens, Measurement, count_output, is_complete, seconds, stats};
 use crate::timeline::{Facts, Outcome, Timeline};
 
 /// A version of `evalscope perf`.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Version {
     /// 1.1.1 (2025-10).
+    #[serde(rename = "1.1.1")]
     V1_1_1,
     /// 1.14.1 (2026-10).
+    #[serde(rename = "1.14.1")]
     V1_14_1,
 }
 
