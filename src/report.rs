@@ -59,7 +59,7 @@ pub fn render(measurement: &Measurement<'_>, dialect: Dialect, options: &Options
     match dialect {
         Dialect::Evalscope(_) => evalscope::tables(measurement, options),
         Dialect::Native => native::table(measurement),
-        Dialect::Vllm(_) => vllm::table(measurement, options),
+        Dialect::Vllm(version) => vllm::table(version, measurement, options),
     }
 }
 
@@ -70,7 +70,7 @@ pub fn json(measurement: &Measurement<'_>, dialect: Dialect, options: &Options<'
     match dialect {
         Dialect::Evalscope(_) => evalscope::json(measurement, options),
         Dialect::Native => native::json(measurement),
-        Dialect::Vllm(_) => vllm::json(measurement, options),
+        Dialect::Vllm(version) => vllm::result_json(version, measurement, options),
     }
 }
 
@@ -146,12 +146,14 @@ mod tests {
 
             let requests = native::calculate(&measurement).requests;
             prop_assert_eq!(requests.total, requests.succeeded + requests.failed + requests.cancelled + requests.not_sent);
-            let outputs = vllm::outputs(&measurement, vllm::Version::V0_11_0, None);
-            prop_assert_eq!(outputs.len(), timelines.len());
-            for output in outputs.iter().filter(|output| output.success) {
-                // Where the end is the last token's, TTFT and the gaps add up to the latency; else they are less.
-                let tokens = output.ttft + output.itl.iter().sum::<f64>();
-                prop_assert!(tokens <= output.latency + 1e-6, "{} > {}", tokens, output.latency);
+            for version in vllm::Version::ALL {
+                let outputs = vllm::outputs(&measurement, version, vllm::Arrivals::Scheduled, None);
+                prop_assert_eq!(outputs.len(), timelines.len());
+                for output in outputs.iter().filter(|output| output.success) {
+                    // Where the end is the last token's, TTFT and the gaps add up to the latency; else they are less.
+                    let tokens = output.ttft + output.itl.iter().sum::<f64>();
+                    prop_assert!(tokens <= output.latency + 1e-6, "{} > {}", tokens, output.latency);
+                }
             }
             let rows = evalscope::rows(&measurement, None);
             prop_assert!(rows.iter().all(|row| row.latency >= 0.0 && row.first_chunk_latency <= row.latency));

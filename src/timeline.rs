@@ -151,8 +151,14 @@ impl Facts {
     /// older name of the reasoning field added.
     #[must_use]
     pub const fn is_output(self) -> bool {
+        self.is_visible() || (self.has(Facts::EMPTY_CONTENT) && !self.has(Facts::ROLE))
+    }
+
+    /// Whether a reader can see something of it: text, reasoning or a tool call.
+    #[must_use]
+    pub const fn is_visible(self) -> bool {
         let visible = Facts::CONTENT.0 | Facts::REASONING.0 | Facts::REASONING_CONTENT.0 | Facts::TOOL_CALL.0;
-        self.any(Facts(visible)) || (self.has(Facts::EMPTY_CONTENT) && !self.has(Facts::ROLE))
+        self.any(Facts(visible))
     }
 
     /// Both sets of bits.

@@ -4,7 +4,8 @@
 //! `vllm/benchmarks/lib/endpoint_request_func.py` and `evalscope/perf/plugin/api/default_api.py`). It strips the
 //! white space off each socket read before it looks for the blank line that ends an event. A read that ends with a
 //! comment (`: ping`), or with data that is not JSON, thereby loses that message's end: it sticks in the buffer and
-//! takes the next event with it, and where each later read holds one event, all the rest of the stream.
+//! takes the next event with it, and where each later read holds one event, all the rest of the stream. From 0.33.0
+//! on `vllm bench serve` reads what was sent.
 
 use crate::timeline::{Facts, Ns, Timeline};
 
@@ -29,6 +30,12 @@ pub(super) fn messages(timeline: &Timeline) -> impl Iterator<Item = (Ns, Facts)>
         let silent = message.any(Facts::COMMENT.with(Facts::DONE));
         (!silent).then_some((at, message))
     })
+}
+
+/// The messages of one response as a reader sees them that strips nothing (0.33.0): every event, each with its read's
+/// stamp, without comments and `[DONE]`.
+pub(super) fn whole_messages(timeline: &Timeline) -> impl Iterator<Item = (Ns, Facts)> + '_ {
+    timeline.stamped_events().filter(|(_, facts)| !facts.any(Facts::COMMENT.with(Facts::DONE)))
 }
 
 #[cfg(test)]

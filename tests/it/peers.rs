@@ -9,7 +9,9 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use tokentape::metrics::vllm::{Goodput, Metrics, Output, Stats, Version, calculate, outputs};
+use tokentape::metrics::vllm::{
+    Arrivals, Goodput, Metrics, Output, Settings, Stats, Version, calculate, outputs,
+};
 use tokentape::metrics::{Dialect, Measurement, evalscope};
 use tokentape::report::vllm::{Metric, RunInfo, Traffic};
 use tokentape::report::{self, Options, VllmOptions};
@@ -43,11 +45,12 @@ fn u32_of(value: &Value) -> u32 {
     value.as_u64().unwrap().try_into().unwrap()
 }
 
-/// The requests of a result file. 0.11.0 saves no latencies and start times; they are 0 then.
+/// The requests of a result file. 0.11.0 saves no latencies, start times and queue times; they are 0 then.
 fn outputs_of(file: &Value) -> Vec<Output<'_>> {
     let n = file["ttfts"].as_array().unwrap().len();
     let or_zeros = |key: &str| file.get(key).map_or_else(|| vec![0.0; n], f64s);
-    let (ttfts, latencies, starts) = (or_zeros("ttfts"), or_zeros("latencies"), or_zeros("start_times"));
+    let (ttfts, latencies) = (or_zeros("ttfts"), or_zeros("latencies"));
+    let (starts, queued) = (or_zeros("start_times"), or_zeros("queue_times"));
     (0..n)
         .map(|i| Output {
             success: true,
@@ -57,14 +60,21 @@ fn outputs_of(file: &Value) -> Vec<Output<'_>> {
             output_tokens: u32_of(&file["output_lens"][i]),
             prompt_len: u32_of(&file["input_lens"][i]),
             start_time: starts[i],
+            client_queue_time: queued[i],
             generated_text: Cow::Borrowed(file["generated_texts"][i].as_str().unwrap_or_default()),
             error: Cow::default(),
         })
         .collect()
 }
 
-fn figures_of(file: &Value) -> Metrics {
-    calculate(&outputs_of(file), Version::V0_11_0, file["duration"].as_f64().unwrap(), &[99.0], None)
+fn figures_of(file: &Value, version: Version) -> Metrics {
+    let settings = Settings {
+        duration: file["duration"].as_f64().unwrap(),
+        concurrency: file["max_concurrency"].as_u64().map(|limit| limit.try_into().unwrap()),
+        percentiles: &[99.0],
+        ..Settings::default()
+    };
+    calculate(&outputs_of(file), version, &settings)
 }
 
 #[track_caller]
@@ -95,31 +105,39 @@ fn assert_same_totals(metrics: &Metrics, file: &Value) {
 fn vllm_0_11_0s_figures_follow_from_its_arrays() {
     for name in ["chat_random-100.json", "completions_random-range.json", "real-server_50x500.json.zst"] {
         let file = result_file(&format!("vllm-0.11.0/{name}"));
-        let metrics = figures_of(&file);
+        let metrics = figures_of(&file, Version::V0_11_0);
         assert_same_totals(&metrics, &file);
         assert_same_stats(&metrics.ttft, &file, "ttft");
         assert_same_stats(&metrics.itl, &file, "itl");
     }
 }
 
-/// 0.32.0 saves what TPOT, E2EL and the peaks are computed from; these definitions have not changed since 0.11.0.
+/// 0.32.0 saves what TPOT, E2EL and the peaks are computed from; these definitions are common to all versions.
 #[test]
 fn vllm_0_32_0s_figures_follow_from_its_arrays() {
     for name in ["chat_random-100", "completions_random-range"] {
         let file = result_file(&format!("vllm-0.32.0/{name}.json"));
-        let metrics = figures_of(&file);
-        assert_same_totals(&metrics, &file);
-        assert_same_stats(&metrics.ttft, &file, "ttft");
-        assert_same_stats(&metrics.tpot, &file, "tpot");
-        assert_same_stats(&metrics.itl, &file, "itl");
-        assert_same_stats(&metrics.e2el, &result_file(&format!("vllm-0.32.0/{name}.e2el.json")), "e2el");
-        assert_same(metrics.max_output_tokens_per_s, &file, "max_output_tokens_per_s");
-        assert_same(metrics.max_concurrent_requests as f64, &file, "max_concurrent_requests");
+        let e2el = result_file(&format!("vllm-0.32.0/{name}.e2el.json"));
+        for version in [Version::V0_32_0, Version::V0_33_0] {
+            let metrics = figures_of(&file, version);
+            assert_same_totals(&metrics, &file);
+            assert_eq!(metrics.failed as u64, file["failed"]);
+            assert_same_stats(&metrics.ttft, &file, "ttft");
+            assert_same_stats(&metrics.tpot, &file, "tpot");
+            assert_same_stats(&metrics.itl, &file, "itl");
+            assert_same_stats(&metrics.e2el, &e2el, "e2el");
+            assert_same(metrics.max_output_tokens_per_s, &file, "max_output_tokens_per_s");
+            assert_same(metrics.max_concurrent_requests as f64, &file, "max_concurrent_requests");
+        }
     }
 }
 
-/// The figures of a 0.11.0 file, those whose inputs it does not save taken from the file itself.
-fn completed_figures(file: &Value) -> Metrics {
+/// The figures of a file, those whose inputs 0.11.0 does not save taken from the file itself.
+fn completed_figures(file: &Value, version: Version) -> Metrics {
+    let figures = figures_of(file, version);
+    if version > Version::V0_11_0 {
+        return figures;
+    }
     let figure = |key: &str| file[key].as_f64().unwrap();
     Metrics {
         tpot: Stats {
@@ -130,50 +148,44 @@ fn completed_figures(file: &Value) -> Metrics {
         },
         max_output_tokens_per_s: figure("max_output_tokens_per_s"),
         max_concurrent_requests: file["max_concurrent_requests"].as_i64().unwrap(),
-        ..figures_of(file)
+        ..figures
     }
 }
 
 #[test]
-fn vllm_0_11_0s_result_file_byte_for_byte() {
-    for (name, completions) in [("chat_random-100.json", false), ("completions_random-range.json", true)] {
-        let name = format!("vllm-0.11.0/{name}");
-        let file = result_file(&name);
-        let options = VllmOptions {
-            detailed: true,
-            run: RunInfo {
-                date: file["date"].as_str().map(str::to_owned),
-                model: file["model_id"].as_str().unwrap().to_owned(),
-                tokenizer: file["tokenizer_id"].as_str().map(str::to_owned),
-                ..RunInfo::default()
-            },
-            ..VllmOptions::default()
-        };
-        let traffic = Traffic { completions, concurrency: Some(4), request_rate: None };
-        let written =
-            report::vllm::result_file(&completed_figures(&file), &outputs_of(&file), traffic, &options);
-        assert_eq!(written, text(&name));
+fn vllms_result_files_byte_for_byte() {
+    for (version, folder) in [(Version::V0_11_0, "vllm-0.11.0"), (Version::V0_32_0, "vllm-0.32.0")] {
+        for (name, completions) in [("chat_random-100.json", false), ("completions_random-range.json", true)]
+        {
+            let name = format!("{folder}/{name}");
+            let file = result_file(&name);
+            let options = VllmOptions {
+                detailed: true,
+                run: RunInfo {
+                    date: file["date"].as_str().map(str::to_owned),
+                    model: file["model_id"].as_str().unwrap().to_owned(),
+                    tokenizer: file["tokenizer_id"].as_str().map(str::to_owned),
+                    ..RunInfo::default()
+                },
+                ..VllmOptions::default()
+            };
+            let traffic = Traffic { completions, concurrency: Some(4), request_rate: None };
+            let metrics = completed_figures(&file, version);
+            let written = report::vllm::result_file(version, &metrics, &outputs_of(&file), traffic, &options);
+            assert_eq!(written, text(&name));
+        }
     }
 }
 
 #[test]
-fn vllm_0_11_0s_table_byte_for_byte() {
-    let metrics = completed_figures(&result_file("vllm-0.11.0/chat_random-100.json"));
-    let traffic = Traffic { concurrency: Some(4), ..Traffic::default() };
-    let table = report::vllm::console(&metrics, traffic, &VllmOptions::default());
-    assert_eq!(table, text("vllm-0.11.0/chat_random-100.console.txt"));
-}
-
-/// 0.32.0's table has one line more and one label spelt otherwise.
-#[test]
-fn vllm_0_32_0s_table_has_the_same_lines() {
-    let metrics = figures_of(&result_file("vllm-0.32.0/chat_random-100.json"));
-    let traffic = Traffic { concurrency: Some(4), ..Traffic::default() };
-    let table = report::vllm::console(&metrics, traffic, &VllmOptions::default());
-    let theirs = text("vllm-0.32.0/chat_random-100.console.txt");
-    let theirs: Vec<_> = theirs.trim().lines().filter(|line| !line.starts_with("Failed requests:")).collect();
-    let table = table.replace("Total Token throughput", "Total token throughput");
-    assert_eq!(table.lines().collect::<Vec<_>>(), theirs);
+fn vllms_tables_byte_for_byte() {
+    for (version, folder) in [(Version::V0_11_0, "vllm-0.11.0"), (Version::V0_32_0, "vllm-0.32.0")] {
+        let metrics = completed_figures(&result_file(&format!("{folder}/chat_random-100.json")), version);
+        let traffic = Traffic { concurrency: Some(4), ..Traffic::default() };
+        let table = report::vllm::console(version, &metrics, traffic, &VllmOptions::default());
+        let theirs = text(&format!("{folder}/chat_random-100.console.txt"));
+        assert_eq!(table.trim_end(), theirs.trim_end(), "{folder}");
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -280,7 +292,8 @@ fn words(text: &str) -> u32 {
 #[test]
 fn vllm_0_11_0_reads_these_streams_so() {
     let streams = Streams::read();
-    let outputs = outputs(&streams.measurement(None, None), Version::V0_11_0, Some(&words));
+    let outputs =
+        outputs(&streams.measurement(None, None), Version::V0_11_0, Arrivals::AtStart, Some(&words));
     for (script, output) in streams.file["streams"].as_array().unwrap().iter().zip(&outputs) {
         let (name, expected) = (&script["name"], &script["vllm"]);
         assert_eq!(output.success, expected["success"], "{name}");
