@@ -26,7 +26,11 @@ impl Error {
 
 /// A delay in seconds as whole nanoseconds, rounded to the nearest. What is no time (below zero, not a number) is 0.
 #[must_use]
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, which is what is meant")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, which is what is meant"
+)]
 pub fn offset_ns(seconds: f64) -> u64 {
     (seconds * 1e9).round() as u64
 }

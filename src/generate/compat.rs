@@ -10,6 +10,8 @@ mod mt19937;
 mod numpy;
 pub mod vllm;
 
+pub(crate) use mt19937::NumpyLegacy;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokentape_tokenizer::Tokenizer;

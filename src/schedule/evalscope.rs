@@ -18,7 +18,12 @@ use crate::metrics::evalscope::Version;
 ///   rest: call this once for each.
 ///
 /// In a closed loop a request that is due waits for a slot besides.
-pub fn delays(version: Version, streams: &mut Streams, n: usize, rate: Option<f64>) -> Result<Vec<f64>, Error> {
+pub fn delays(
+    version: Version,
+    streams: &mut Streams,
+    n: usize,
+    rate: Option<f64>,
+) -> Result<Vec<f64>, Error> {
     let Some(rate) = rate else {
         return Ok(vec![0.0; n]);
     };

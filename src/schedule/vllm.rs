@@ -131,7 +131,8 @@ mod tests {
                 start_rps: ramp_up[1].as_f64().unwrap(),
                 end_rps: ramp_up[2].as_f64().unwrap(),
             });
-            let arrival = Arrival { rate: number(&line["rate"]), burstiness: number(&line["burstiness"]), ramp_up };
+            let arrival =
+                Arrival { rate: number(&line["rate"]), burstiness: number(&line["burstiness"]), ramp_up };
             let n = usize::try_from(line["requests"].as_u64().unwrap()).unwrap();
             for version in [Version::V0_11_0, Version::V0_32_0, Version::V0_33_0] {
                 let delays = delays(version, line["seed"].as_u64().unwrap(), n, &arrival).unwrap();

@@ -114,6 +114,12 @@ impl Tokenizer {
         ids
     }
 
+    /// A token as it stands in the vocabulary, not the text that it decodes to (`convert_ids_to_tokens`).
+    #[must_use]
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
     /// How many tokens a post-processor adds to a text: 1 where it puts a BOS before it
     /// (`num_special_tokens_to_add` in `transformers`).
     #[must_use]

@@ -78,11 +78,8 @@ impl Source {
         })?;
         let config = read(&folder.join(CONFIG_FILE))?;
         let special_tokens = all_special_tokens(config.as_deref());
-        let template = template(
-            config,
-            read(&folder.join(JINJA_FILE))?,
-            read(&folder.join(JSON_TEMPLATE_FILE))?,
-        );
+        let template =
+            template(config, read(&folder.join(JINJA_FILE))?, read(&folder.join(JSON_TEMPLATE_FILE))?);
         Ok(Self { name: last_component(path), json, template, special_tokens })
     }
 }

@@ -22,6 +22,7 @@ pub use params::{Dataset, Params, TraceArgs};
 use super::mt19937::{NumpyLegacy, PythonRandom};
 use super::{Data, Sampled, numbered, required};
 use crate::generate::Error;
+use crate::metrics::evalscope::Version;
 use crate::schedule;
 use crate::tape::format::{Header, Request};
 
@@ -89,7 +90,10 @@ pub fn requests(
     for &number in &params.earlier {
         this.number = Some(number);
         one_run(&this, &mut streams, tokenizer, data)?;
-        this.dataset_offset += u64::from(number);
+        // 1.1.1 has no offset.
+        if params.version == Version::V1_14_1 {
+            this.dataset_offset += u64::from(number);
+        }
     }
     this.number = params.number;
     one_run(&this, &mut streams, tokenizer, data)

@@ -220,8 +220,14 @@ impl Params {
                 return wrong("--extra-body", "does not exist in vllm 0.11.0");
             }
             let Sampling { frequency_penalty, presence_penalty, repetition_penalty, .. } = &self.sampling;
-            if [frequency_penalty, presence_penalty, repetition_penalty].iter().any(|penalty| penalty.is_some()) {
-                return wrong("--frequency-penalty, --presence-penalty and --repetition-penalty", "do not exist in vllm 0.11.0");
+            if [frequency_penalty, presence_penalty, repetition_penalty]
+                .iter()
+                .any(|penalty| penalty.is_some())
+            {
+                return wrong(
+                    "--frequency-penalty, --presence-penalty and --repetition-penalty",
+                    "do not exist in vllm 0.11.0",
+                );
             }
             if self.disable_shuffle {
                 return wrong("--disable-shuffle", "does not exist in vllm 0.11.0");
@@ -271,9 +277,11 @@ pub fn requests(
     let file = || super::required(&params.source(), params.data.as_ref(), data);
     let mut arrivals = Vec::new();
     let samples = match &params.dataset {
-        &Dataset::Random { input_len, output_len, range_ratio, prefix_len } => {
-            random::sample(params, &random::Lens { input_len, output_len, range_ratio, prefix_len }, tokenizer)?
-        }
+        &Dataset::Random { input_len, output_len, range_ratio, prefix_len } => random::sample(
+            params,
+            &random::Lens { input_len, output_len, range_ratio, prefix_len },
+            tokenizer,
+        )?,
         &Dataset::Custom { output_len, skip_chat_template } => {
             custom::sample(params, output_len, skip_chat_template, tokenizer, file()?)?
         }
@@ -338,3 +346,6 @@ fn oversample(params: &Params, samples: &mut Vec<Sample>, n: usize) {
         samples.extend(chosen);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,7 +171,7 @@ impl Default for Params {
             prefix_length: 0,
             prefix_count: 1,
             dataset_offset: 0,
-            max_tokens: Lengths::of(2048),
+            max_tokens: Lengths::EVALSCOPE,
             min_tokens: None,
             frequency_penalty: None,
             repetition_penalty: None,
@@ -213,9 +213,10 @@ impl Params {
     pub fn streams(&self) -> Result<Streams, Error> {
         let draws = (self.dataset == Dataset::Random && self.prompt.is_none()) || !self.max_tokens.is_fixed();
         match self.seed.or(self.unsent_seed) {
-            None if draws => {
-                Err(wrong("--seed", "is needed: without one, evalscope's random choices are new in every run"))
-            }
+            None if draws => Err(wrong(
+                "--seed",
+                "is needed: without one, evalscope's random choices are new in every run",
+            )),
             seed => Ok(Streams::seeded(seed.unwrap_or_default())),
         }
     }
@@ -260,7 +261,7 @@ impl Params {
             ("--warmup-num", self.warmup_num > 0),
             ("--tokenize-prompt", self.tokenize_prompt),
             ("--prefix-count", self.prefix_count > 1),
-            ("--dataset-offset", self.dataset_offset > 0 && self.earlier.is_empty()),
+            ("--dataset-offset", self.dataset_offset > 0),
             ("--max-tokens", !self.max_tokens.is_fixed()),
         ];
         match newer.into_iter().find(|&(_, given)| given && self.version == Version::V1_1_1) {

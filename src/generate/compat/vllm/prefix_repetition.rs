@@ -28,8 +28,12 @@ pub(super) fn sample(params: &Params, lens: &Lens, tokenizer: &Tokenizer) -> Res
             format!("must be from 1 to the number of requests, which is {}", params.num_prompts),
         );
     };
-    let mut tokens =
-        Tokens { version: params.version, tokenizer, vocab_size: vocab_size(tokenizer)?, rng: NumpyLegacy::new(params.seed) };
+    let mut tokens = Tokens {
+        version: params.version,
+        tokenizer,
+        vocab_size: vocab_size(tokenizer)?,
+        rng: NumpyLegacy::new(params.seed),
+    };
     let mut samples = Vec::new();
     for _ in 0..lens.num_prefixes {
         let prefix = tokens.exact(lens.prefix_len as usize)?;

@@ -53,7 +53,11 @@ pub(super) fn vocab_size(tokenizer: &Tokenizer) -> Result<u32, Error> {
 
 /// The bounds of both lengths (`get_sampling_params` in `vllm/benchmarks/datasets/utils.py`; the method of that name in
 /// 0.11.0).
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole numbers from 0 to MAX_TOKENS")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "whole numbers from 0 to MAX_TOKENS"
+)]
 fn bounds(version: Version, lens: &Lens, tokenizer: &Tokenizer) -> Result<(Bounds, Bounds), Error> {
     let (input_ratio, output_ratio) = match lens.range_ratio {
         RangeRatio::Both(ratio) => (ratio, ratio),
@@ -102,7 +106,12 @@ struct Prompts<'a> {
 }
 
 impl<'a> Prompts<'a> {
-    fn new(version: Version, tokenizer: &'a Tokenizer, vocab_size: u32, rng: Generator) -> Result<Self, Error> {
+    fn new(
+        version: Version,
+        tokenizer: &'a Tokenizer,
+        vocab_size: u32,
+        rng: Generator,
+    ) -> Result<Self, Error> {
         let special = if version == Version::V0_11_0 { &[] } else { tokenizer.special_ids() };
         let allowed: Vec<u32> = (0..vocab_size).filter(|id| !special.contains(id)).collect();
         if allowed.is_empty() {

@@ -34,8 +34,9 @@ pub(super) fn sample(
     tokenizer: &Tokenizer,
     data: Data<'_>,
 ) -> Result<Vec<Sample>, Error> {
-    let entries: Vec<Entry> = serde_json::from_slice(data.bytes)
-        .map_err(|error| data.error(None, format!("not a JSON list of objects with \"conversations\": {error}")))?;
+    let entries: Vec<Entry> = serde_json::from_slice(data.bytes).map_err(|error| {
+        data.error(None, format!("not a JSON list of objects with \"conversations\": {error}"))
+    })?;
     let mut entries: Vec<(usize, Entry)> =
         (1..).zip(entries).filter(|(_, entry)| entry.conversations.len() >= 2).collect();
     if !params.disable_shuffle {
@@ -48,7 +49,8 @@ pub(super) fn sample(
             break;
         }
         let message = |turn: usize| {
-            let missing = || data.error(Some(record), format!("message {} has no text as its \"value\"", turn + 1));
+            let missing =
+                || data.error(Some(record), format!("message {} has no text as its \"value\"", turn + 1));
             entry.conversations[turn]["value"].as_str().ok_or_else(missing)
         };
         let (prompt, answer) = (message(0)?, message(1)?);
@@ -61,7 +63,9 @@ pub(super) fn sample(
             continue;
         }
         if is_truthy(&entry.image) || is_truthy(&entry.video) {
-            return Err(data.error(Some(record), "has an image or a video: only conversations of text can be sent"));
+            return Err(
+                data.error(Some(record), "has an image or a video: only conversations of text can be sent")
+            );
         }
         let output_len = u32::try_from(answer_len).unwrap_or(u32::MAX);
         samples.push(Sample { prompt: Prompt::Text(prompt.to_owned()), prompt_len, output_len });
@@ -69,7 +73,9 @@ pub(super) fn sample(
     if samples.is_empty() {
         return Err(data.error(
             None,
-            format!("no conversation of two messages with a prompt of {MIN_LEN} to {MAX_PROMPT_LEN} tokens in it"),
+            format!(
+                "no conversation of two messages with a prompt of {MIN_LEN} to {MAX_PROMPT_LEN} tokens in it"
+            ),
         ));
     }
     oversample(params, &mut samples, n);
