@@ -10,10 +10,11 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use tokentape::metrics::vllm::{
-    Arrivals, Goodput, Metrics, Output, Settings, Stats, Version, calculate, outputs,
+    Arrivals, Diffusion, DiffusionCounters, Goodput, Metrics, Output, Probes, Settings, SpecDecode,
+    SpecDecodeCounters, Stats, Version, calculate, outputs,
 };
 use tokentape::metrics::{Dialect, Measurement, evalscope};
-use tokentape::report::vllm::{Metric, RunInfo, Traffic};
+use tokentape::report::vllm::{Metric, RampUp, RunInfo, Traffic};
 use tokentape::report::{self, Options, VllmOptions};
 use tokentape::timeline::{Events, Facts, Outcome, Reads, Timeline, Usage};
 
@@ -237,8 +238,8 @@ struct Streams {
 }
 
 impl Streams {
-    fn read() -> Self {
-        let file: Value = serde_json::from_str(&text("streams.json")).unwrap();
+    fn read(name: &str) -> Self {
+        let file = result_file(name);
         let timelines = file["streams"].as_array().unwrap().iter().map(timeline).collect();
         Self { file, timelines }
     }
@@ -254,6 +255,7 @@ fn timeline(script: &Value) -> Timeline {
     let message = String::new();
     let at_ns: Vec<u64> = numbers("reads_ns").collect();
     Timeline {
+        scheduled_ns: script["scheduled_ns"].as_u64().unwrap_or(0),
         dispatched_ns: script["dispatched_ns"].as_u64().unwrap(),
         status: script["status"].as_u64().map(|status| status.try_into().unwrap()),
         reads: Reads { bytes: vec![0; at_ns.len()], at_ns },
@@ -290,32 +292,8 @@ fn words(text: &str) -> u32 {
 }
 
 #[test]
-fn vllm_0_11_0_reads_these_streams_so() {
-    let streams = Streams::read();
-    let outputs =
-        outputs(&streams.measurement(None, None), Version::V0_11_0, Arrivals::AtStart, Some(&words));
-    for (script, output) in streams.file["streams"].as_array().unwrap().iter().zip(&outputs) {
-        let (name, expected) = (&script["name"], &script["vllm"]);
-        assert_eq!(output.success, expected["success"], "{name}");
-        for (key, value) in
-            [("ttft", output.ttft), ("latency", output.latency), ("start_time", output.start_time)]
-        {
-            assert_eq!(value.to_bits(), expected[key].as_f64().unwrap().to_bits(), "{key} of {name}");
-        }
-        assert_eq!(output.itl, f64s(&expected["itl"]), "itl of {name}");
-        assert_eq!(output.prompt_len, u32_of(&expected["prompt_len"]), "{name}");
-        let counted = match u32_of(&expected["output_tokens"]) {
-            0 if output.success => words(expected["generated_text"].as_str().unwrap()),
-            tokens => tokens,
-        };
-        // What a failed request's server said counts for nothing.
-        assert_eq!(output.output_tokens, if output.success { counted } else { 0 }, "tokens of {name}");
-    }
-}
-
-#[test]
 fn evalscope_reads_these_streams_so() {
-    let streams = Streams::read();
+    let streams = Streams::read("streams.json");
     for (script, timeline) in streams.file["streams"].as_array().unwrap().iter().zip(&streams.timelines) {
         let measurement =
             Measurement { timelines: std::slice::from_ref(timeline), ..streams.measurement(None, None) };
@@ -326,43 +304,8 @@ fn evalscope_reads_these_streams_so() {
 }
 
 #[test]
-fn vllm_0_11_0s_own_tables_of_these_streams() {
-    let streams = Streams::read();
-    let runs = [
-        (streams.measurement(Some(8), None), VllmOptions::default()),
-        (
-            streams.measurement(None, Some(12.5)),
-            VllmOptions {
-                metrics: vec![Metric::E2el, Metric::Itl, Metric::Ttft, Metric::Tpot],
-                percentiles: vec![50.0, 90.0, 99.9],
-                goodput: Some(Goodput { ttft_ms: Some(25.0), tpot_ms: Some(12.0), e2el_ms: Some(60.0) }),
-                ..VllmOptions::default()
-            },
-        ),
-    ];
-    for ((measurement, vllm), expected) in runs.into_iter().zip(streams.file["vllm"].as_array().unwrap()) {
-        let options = Options { count_tokens: Some(&words), vllm };
-        assert_eq!(
-            report::render(&measurement, Dialect::Vllm(Version::V0_11_0), &options),
-            expected["table"]
-        );
-
-        let theirs: Value = serde_json::from_str(expected["result"].as_str().unwrap()).unwrap();
-        let ours: Value =
-            serde_json::from_str(&report::json(&measurement, Dialect::Vllm(Version::V0_11_0), &options))
-                .unwrap();
-        for (key, figure) in theirs.as_object().unwrap() {
-            let detailed = ["input_lens", "output_lens", "ttfts", "itls", "generated_texts"];
-            if !detailed.contains(&key.as_str()) {
-                assert_eq!(&ours[key], figure, "{key}");
-            }
-        }
-    }
-}
-
-#[test]
 fn evalscopes_own_tables_and_files_of_these_streams() {
-    let streams = Streams::read();
+    let streams = Streams::read("streams.json");
     let measurement = streams.measurement(Some(8), None);
     let options = Options { count_tokens: Some(&words), ..Options::default() };
     let expected = &streams.file["evalscope"];
@@ -382,4 +325,155 @@ fn evalscopes_own_tables_and_files_of_these_streams() {
     let rows = evalscope::rows(&measurement, Some(&words));
     let percentiles = report::evalscope::percentile_file(&evalscope::percentiles(&rows));
     assert_eq!(percentiles, expected["percentile_file"]);
+}
+
+const VLLM: [(Version, &str); 3] =
+    [(Version::V0_11_0, "0.11.0"), (Version::V0_32_0, "0.32.0"), (Version::V0_33_0, "0.33.0")];
+
+#[test]
+fn vllm_reads_these_streams_so() {
+    let streams = Streams::read("vllm-streams.json.zst");
+    for (version, name) in VLLM {
+        let outputs = outputs(&streams.measurement(None, None), version, Arrivals::Scheduled, Some(&words));
+        for (script, output) in streams.file["streams"].as_array().unwrap().iter().zip(&outputs) {
+            let expected = &script[name];
+            let name = format!("{} in {name}", script["name"]);
+            assert_eq!(output.success, expected["success"], "{name}");
+            for (key, value) in
+                [("ttft", output.ttft), ("latency", output.latency), ("start_time", output.start_time)]
+            {
+                assert_eq!(value.to_bits(), expected[key].as_f64().unwrap().to_bits(), "{key} of {name}");
+            }
+            assert_eq!(output.itl, f64s(&expected["itl"]), "itl of {name}");
+            assert_eq!(output.prompt_len, u32_of(&expected["prompt_len"]), "prompt of {name}");
+            let counted = match u32_of(&expected["output_tokens"]) {
+                0 => words(script["text"].as_str().unwrap_or_default()),
+                tokens => tokens,
+            };
+            // What a failed request's server said counts for nothing.
+            assert_eq!(output.output_tokens, if output.success { counted } else { 0 }, "tokens of {name}");
+        }
+    }
+}
+
+/// The options under which `make_vllm.py` ran a version.
+fn run_options(version: Version, run: &Value) -> VllmOptions {
+    use Metric::{ClientQueueTime, E2el, E2elIncludingClientQueue, Itl, Tpot, Ttft};
+
+    let reading = |drafts, draft_tokens, accepted_tokens, per_position: &[i64]| SpecDecodeCounters {
+        drafts,
+        draft_tokens,
+        accepted_tokens,
+        accepted_per_position: (0..).zip(per_position.iter().copied()).collect(),
+    };
+    let before = reading(100, 300, 170, &[80, 60, 30]);
+    let after = reading(1134, 3402, 2150, &[900, 700, 290, 260]);
+    let spec_decode = SpecDecode::between(&before, &after);
+    let probes = Probes::of(
+        &f64s(&run["probes"]["latencies"]),
+        run["probes"]["failed"].as_u64().unwrap().try_into().unwrap(),
+    );
+    match run["name"].as_str().unwrap() {
+        "plain" => VllmOptions { detailed: true, ..VllmOptions::default() },
+        "full" => VllmOptions {
+            metrics: vec![E2elIncludingClientQueue, E2el, Itl, Ttft, ClientQueueTime, Tpot],
+            percentiles: vec![50.0, 90.0, 99.9],
+            goodput: Some(Goodput { ttft_ms: Some(25.0), tpot_ms: Some(12.0), e2el_ms: Some(60.0) }),
+            detailed: true,
+            run: RunInfo { probes, spec_decode, ..RunInfo::default() },
+        },
+        "ramp" => {
+            let steps = |denoising_steps, canvas_positions, committed_tokens| DiffusionCounters {
+                denoising_steps,
+                canvas_positions,
+                committed_tokens,
+            };
+            let timestamp = "2026-11-24T05:53:06.250000".to_owned();
+            VllmOptions {
+                metrics: vec![Ttft, E2el, ClientQueueTime],
+                detailed: true,
+                run: RunInfo {
+                    skip_tokenizer_init: version > Version::V0_11_0,
+                    spec_decode,
+                    diffusion: Diffusion::between(
+                        &steps(10, 2560, 96),
+                        &steps(130, 33280, 1344),
+                        3.345_678_9,
+                    ),
+                    ramp_up: Some(RampUp {
+                        strategy: "linear".to_owned(),
+                        start_rps: 1,
+                        end_rps: 6,
+                        changes: (1..=7).map(|rps| (rps, timestamp.clone())).collect(),
+                    }),
+                    ..RunInfo::default()
+                },
+                ..VllmOptions::default()
+            }
+        }
+        other => panic!("unknown run {other}"),
+    }
+}
+
+#[test]
+fn vllms_own_tables_and_results_of_these_streams() {
+    let streams = Streams::read("vllm-streams.json.zst");
+    for (version, name) in VLLM {
+        for run in streams.file["versions"][name]["runs"].as_array().unwrap() {
+            let (concurrency, rate) = match run["name"].as_str().unwrap() {
+                "plain" => (Some(8), None),
+                "full" => (Some(6), Some(12.5)),
+                _ => (None, None),
+            };
+            let measurement = streams.measurement(concurrency, rate);
+            let options = Options { count_tokens: Some(&words), vllm: run_options(version, run) };
+            let name = format!("{} in {name}", run["name"]);
+            assert_eq!(report::vllm::table(version, &measurement, &options), run["table"], "{name}");
+
+            // The order of the keys counts; what stands around the benchmark's own result is left out.
+            let ours = report::vllm::result_json(version, &measurement, &options);
+            let ours = ours.split_once(r#""duration""#).unwrap().1;
+            let ours = without(&without(ours, "generated_texts"), "errors");
+            let theirs = run["result"].as_str().unwrap().split_once(r#""duration""#).unwrap().1;
+            assert_eq!(ours, theirs, "{name}");
+        }
+    }
+}
+
+/// A JSON object's text without one of its arrays of strings.
+fn without(object: &str, key: &str) -> String {
+    let start = object.find(&format!(r#""{key}": ["#)).unwrap();
+    let end = start + object[start..].find("], ").unwrap() + 3;
+    object[..start].to_owned() + &object[end..]
+}
+
+#[test]
+fn vllms_own_file_names() {
+    let streams = Streams::read("vllm-streams.json.zst");
+    let named = |label: Option<&str>, model: &str, concurrency, request_rate, ramp_up| {
+        let run = RunInfo {
+            date: Some("20261124-055306".to_owned()),
+            label: label.map(str::to_owned),
+            model: model.to_owned(),
+            ramp_up,
+            ..RunInfo::default()
+        };
+        report::vllm::file_name(Traffic { concurrency, request_rate, ..Traffic::default() }, &run)
+    };
+    let ramp = RampUp { strategy: "exponential".to_owned(), start_rps: 1, end_rps: 40, changes: Vec::new() };
+    let names = [
+        named(None, "Qwen/Qwen3-0.6B", None, None, None),
+        named(Some("mine"), "m", Some(4), Some(50.0), None),
+        named(Some(""), "a/b/c", None, Some(0.25), None),
+        named(None, "m", Some(16), None, Some(ramp)),
+    ];
+    for version in ["0.32.0", "0.33.0"] {
+        let theirs: Vec<&str> = streams.file["versions"][version]["file_names"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|name| name.as_str().unwrap())
+            .collect();
+        assert_eq!(theirs, names);
+    }
 }
