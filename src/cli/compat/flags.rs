@@ -133,7 +133,8 @@ impl Syntax {
         let is_here = |flag: &&Flag| if self.oldest { flag.versions.0 } else { flag.versions.1 };
         let exact = |flag: &&Flag| flag.name == name || flag.short == Some(given);
         let found = all().filter(is_here).find(exact).or_else(|| {
-            let mut alike = all().filter(is_here).filter(|flag| given.len() > 2 && flag.name.starts_with(&name));
+            let mut alike =
+                all().filter(is_here).filter(|flag| given.len() > 2 && flag.name.starts_with(&name));
             alike.next().filter(|_| alike.next().is_none())
         });
         match found {
@@ -192,7 +193,11 @@ impl Given {
 
     /// Which of two flags was given last; the first of them where neither was.
     pub(super) fn last_is_first(&self, yes: &str, no: &str) -> bool {
-        self.values.iter().rev().find(|(given, _)| *given == yes || *given == no).is_none_or(|(given, _)| *given == yes)
+        self.values
+            .iter()
+            .rev()
+            .find(|(given, _)| *given == yes || *given == no)
+            .is_none_or(|(given, _)| *given == yes)
     }
 
     /// The flag's value, read.
@@ -257,7 +262,10 @@ mod tests {
         assert!(given.has("--ignore-eos") && !given.has("--profile"));
         assert_eq!(given.no_effect, ["--quiet"]);
         assert_eq!(parse(false, "--ig").unwrap().value::<f64>("--rate").unwrap(), None);
-        assert!(parse(false, "--ig").unwrap().has("--ignore-eos"), "a beginning is enough where it is the only one");
+        assert!(
+            parse(false, "--ig").unwrap().has("--ignore-eos"),
+            "a beginning is enough where it is the only one"
+        );
     }
 
     #[test]

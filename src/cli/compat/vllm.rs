@@ -73,7 +73,8 @@ impl Config {
         let base = match given.one("--base-url") {
             Some(url) => url.to_owned(),
             None => {
-                let (host, port) = (given.one("--host").unwrap_or("127.0.0.1"), given.value_or("--port", 8000u16)?);
+                let (host, port) =
+                    (given.one("--host").unwrap_or("127.0.0.1"), given.value_or("--port", 8000u16)?);
                 let host = if host.contains(':') && !oldest { format!("[{host}]") } else { host.to_owned() };
                 format!("http://{host}:{port}")
             }
@@ -145,9 +146,13 @@ impl Config {
             self_timed: timed && given.last_is_first("--self-timed", "--no-self-timed"),
             max_concurrency,
             num_warmups: given.value_or("--num-warmups", 0)?,
-            ready_check_timeout_s: given.value_or("--ready-check-timeout-sec", if oldest { 600 } else { 0 })?,
+            ready_check_timeout_s: given
+                .value_or("--ready-check-timeout-sec", if oldest { 600 } else { 0 })?,
             request_id_prefix: given.one("--request-id-prefix").map(str::to_owned),
-            metrics: list("--percentile-metrics", given.one("--percentile-metrics").unwrap_or("ttft,tpot,itl"))?,
+            metrics: list(
+                "--percentile-metrics",
+                given.one("--percentile-metrics").unwrap_or("ttft,tpot,itl"),
+            )?,
             percentiles: list("--metric-percentiles", percentiles)?,
             goodput: goodput(&given)?,
             output: Output {
@@ -209,12 +214,15 @@ fn sampling(given: &Given) -> Result<Sampling, Failure> {
 
 fn dataset(given: &Given) -> Result<Dataset, Failure> {
     // `--input-len` and `--output-len` win over the data sets' own flags.
-    let output = |flag: &str, default: i64| given.value("--output-len").and_then(|len| match len {
-        Some(len) => Ok(len),
-        None => given.value_or(flag, default),
-    });
+    let output = |flag: &str, default: i64| {
+        given.value("--output-len").and_then(|len| match len {
+            Some(len) => Ok(len),
+            None => given.value_or(flag, default),
+        })
+    };
     let tokens = |flag: &str, value: i64| {
-        u32::try_from(value).map_err(|_| Failure::usage(format_args!("{flag}: {value} is no number of tokens")))
+        u32::try_from(value)
+            .map_err(|_| Failure::usage(format_args!("{flag}: {value} is no number of tokens")))
     };
     Ok(match given.one("--dataset-name").unwrap_or("random") {
         "random" => {
@@ -222,7 +230,9 @@ fn dataset(given: &Given) -> Result<Dataset, Failure> {
                 return Err(Failure::usage("--dataset-path: the data set 'random' has no file"));
             }
             if given.value_or("--random-batch-size", 1u32)? != 1 {
-                return Err(Failure::usage("--random-batch-size above 1 is for embeddings, which are not supported"));
+                return Err(Failure::usage(
+                    "--random-batch-size above 1 is for embeddings, which are not supported",
+                ));
             }
             let input: u32 = match given.value("--input-len")? {
                 Some(len) => len,
@@ -259,7 +269,10 @@ fn dataset(given: &Given) -> Result<Dataset, Failure> {
             prefix_len: given.value_or("--prefix-repetition-prefix-len", 256)?,
             suffix_len: given.value_or("--prefix-repetition-suffix-len", 256)?,
             num_prefixes: given.value_or("--prefix-repetition-num-prefixes", 10)?,
-            output_len: tokens("--prefix-repetition-output-len", output("--prefix-repetition-output-len", 128)?)?,
+            output_len: tokens(
+                "--prefix-repetition-output-len",
+                output("--prefix-repetition-output-len", 128)?,
+            )?,
         },
         "timed_trace" => {
             let default = Labels::default();
@@ -330,7 +343,9 @@ fn goodput(given: &Given) -> Result<Option<Goodput>, Failure> {
             "tpot" => goodput.tpot_ms = Some(ms),
             "e2el" => goodput.e2el_ms = Some(ms),
             _ => {
-                return Err(Failure::usage(format_args!("--goodput: '{name}' is none of ttft, tpot and e2el")));
+                return Err(Failure::usage(format_args!(
+                    "--goodput: '{name}' is none of ttft, tpot and e2el"
+                )));
             }
         }
     }

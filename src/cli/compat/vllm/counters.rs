@@ -103,6 +103,9 @@ vllm:num_requests_running{engine=\"0\"} 3.0
         }
         let text = "vllm:diffusion_num_denoising_steps_total{engine=\"0\"} 7\nvllm:diffusion_num_committed_tokens_total 1.5e3";
         let counters = diffusion(text).unwrap();
-        assert_eq!((counters.denoising_steps, counters.committed_tokens, counters.canvas_positions), (7, 1500, 0));
+        assert_eq!(
+            (counters.denoising_steps, counters.committed_tokens, counters.canvas_positions),
+            (7, 1500, 0)
+        );
     }
 }

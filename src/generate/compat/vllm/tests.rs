@@ -160,7 +160,8 @@ fn what_a_version_cannot_do_is_said() {
         sec_multiplier: 1.0,
         labels: Labels::default(),
     };
-    let repetition = Dataset::PrefixRepetition { prefix_len: 2, suffix_len: 2, num_prefixes: 4, output_len: 2 };
+    let repetition =
+        Dataset::PrefixRepetition { prefix_len: 2, suffix_len: 2, num_prefixes: 4, output_len: 2 };
     let cases = [
         (Params { extra_body, ..old(random(9, 0.0, 0)) }, "--extra-body does not exist in vllm 0.11.0"),
         (old(each), "--range-ratio is one number"),
@@ -168,8 +169,14 @@ fn what_a_version_cannot_do_is_said() {
         (new(random(0, 0.0, 0)), "--input-tokens 0 is too small"),
         (new(random(MAX_TOKENS, 0.5, 0)), "--input-tokens makes prompts"),
         (Params { num_prompts: 0, ..new(random(9, 0.0, 0)) }, "--num-prompts must be at least 1"),
-        (Params { logprobs: Some(1), backend: Api::Chat, ..new(random(9, 0.0, 0)) }, "--logprobs is not sent"),
-        (old(Dataset::Custom { output_len: None, skip_chat_template: true }), "--output-tokens has to be given"),
+        (
+            Params { logprobs: Some(1), backend: Api::Chat, ..new(random(9, 0.0, 0)) },
+            "--logprobs is not sent",
+        ),
+        (
+            old(Dataset::Custom { output_len: None, skip_chat_template: true }),
+            "--output-tokens has to be given",
+        ),
         (old(trace(16)), "does not exist in vllm 0.11.0"),
         (new(trace(0)), "--chunk-hash-size must be from 1"),
         (Params { backend: Api::Chat, ..new(trace(16)) }, "--api must be completions"),
@@ -199,7 +206,11 @@ fn a_bad_file_is_named_with_its_line() {
             r#"[{"conversations": [{"value": 1}, {"value": "b"}]}]"#,
             "rows.jsonl, line 1: message 1 has no text",
         ),
-        (&trace, "{\"timestamp\": 1}", "rows.jsonl, line 1: no number \"input_length\"; the line has timestamp"),
+        (
+            &trace,
+            "{\"timestamp\": 1}",
+            "rows.jsonl, line 1: no number \"input_length\"; the line has timestamp",
+        ),
         (
             &trace,
             "{\"timestamp\": -1, \"input_length\": 1, \"output_length\": 1}",
