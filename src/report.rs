@@ -105,7 +105,7 @@ mod tests {
         (0u64..10_000_000_000, events, prop::option::of(usage), outcome()).prop_map(
             |(dispatched_ns, events, usage, outcome)| {
                 // A gap of 0 puts the event into the read before it.
-                let mut reads = Reads { at_ns: vec![dispatched_ns], bytes: vec![1] };
+                let mut reads = Reads { at_ns: vec![dispatched_ns], bytes: vec![1], ..Reads::default() };
                 let mut columns = Events::default();
                 for (gap, facts) in events {
                     let last = reads.at_ns[reads.at_ns.len() - 1];

@@ -64,8 +64,13 @@ pub struct Timeline {
 /// The reads of one response's socket, as columns of one length.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Reads {
-    /// When each read returned, stamped in the transport before the bytes were looked at.
+    /// When the kernel had the last byte of each read (Linux, `SO_TIMESTAMPNS`); where it does not tell, when the read
+    /// returned.
     pub at_ns: Vec<Ns>,
+    /// How much later, in ns, each read returned: the client's own delay, of which no figure knows. Empty where a run
+    /// was recorded without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub late_ns: Vec<u32>,
     /// How many bytes each read returned (HTTP head and chunk framing included).
     pub bytes: Vec<u32>,
 }
@@ -272,6 +277,16 @@ impl Outcome {
 }
 
 impl Timeline {
+    /// The timeline as user space saw it: each read at the moment it returned.
+    #[must_use]
+    pub fn as_read(mut self) -> Self {
+        for (at_ns, late_ns) in self.reads.at_ns.iter_mut().zip(self.reads.late_ns.drain(..)) {
+            *at_ns = at_ns.saturating_add(Ns::from(late_ns));
+        }
+        self.end_ns = self.end_ns.max(self.reads.at_ns.last().copied().unwrap_or(0));
+        self
+    }
+
     /// When event `i` arrived: the stamp of the read that completed it.
     ///
     /// # Panics

@@ -111,7 +111,7 @@ pub(super) fn exec(args: Args) -> Outcome {
     let check = truth::check(&report.timelines, &truths);
     output::print(
         "\nevalscope counts input tokens as the server does, with the chat template; vLLM as the tape does, without.\n\
-         Against the truth log, by tokentape's own definitions (true: from the moment the mock read the request):\n\n",
+         Against the truth log, by tokentape's own definitions (true: from the moment the request had reached the mock):\n\n",
     )?;
     output::print(&check.table())?;
     output::print(&format!(

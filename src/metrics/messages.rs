@@ -47,7 +47,7 @@ mod tests {
     fn handed_on(events: &[(u32, Facts)]) -> Vec<Ns> {
         let timeline = Timeline {
             // The stamp of a read is its number, so that a stamp names its read.
-            reads: Reads { at_ns: (0..10).collect(), bytes: vec![1; 10] },
+            reads: Reads { at_ns: (0..10).collect(), bytes: vec![1; 10], ..Reads::default() },
             events: Events {
                 read: events.iter().map(|event| event.0).collect(),
                 facts: events.iter().map(|event| event.1).collect(),

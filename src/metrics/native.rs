@@ -328,7 +328,7 @@ mod tests {
             scheduled_ns: sent_ms * MS,
             dispatched_ns: sent_ms * MS,
             end_ns: at_ns.last().copied().unwrap_or(sent_ms * MS),
-            reads: Reads { bytes: vec![1; at_ns.len()], at_ns },
+            reads: Reads { bytes: vec![1; at_ns.len()], at_ns, ..Reads::default() },
             events: Events { read, facts, tokens: Vec::new() },
             outcome: Outcome::Success,
             status: Some(200),

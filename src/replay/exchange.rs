@@ -133,6 +133,7 @@ impl Exchange {
         timeline.outcome = outcome(&self.ending, self.head.as_ref(), &self.body, &timeline.events, fault);
         timeline.reads = Reads {
             at_ns: self.stamps.reads_at.iter().copied().map(since).collect(),
+            late_ns: self.stamps.reads_late,
             bytes: self.stamps.reads_bytes,
         };
         timeline
@@ -287,6 +288,7 @@ mod tests {
         exchange.head = Some(Head { status: 200, is_stream: true, encoding: None, read: 0, written: 920 });
         for (read, piece) in (0..).zip(pieces) {
             exchange.stamps.reads_at.push(1000 + 10 * u64::from(read));
+            exchange.stamps.reads_late.push(0);
             exchange.stamps.reads_bytes.push(u32::try_from(piece.len()).unwrap());
             exchange.body.extend_from_slice(piece.as_bytes());
             exchange.marks.push(Mark { read, end: exchange.body.len() });

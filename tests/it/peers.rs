@@ -258,7 +258,7 @@ fn timeline(script: &Value) -> Timeline {
         scheduled_ns: script["scheduled_ns"].as_u64().unwrap_or(0),
         dispatched_ns: script["dispatched_ns"].as_u64().unwrap(),
         status: script["status"].as_u64().map(|status| status.try_into().unwrap()),
-        reads: Reads { bytes: vec![0; at_ns.len()], at_ns },
+        reads: Reads { bytes: vec![0; at_ns.len()], at_ns, ..Reads::default() },
         events: Events {
             read: numbers("event_reads").map(|read| read.try_into().unwrap()).collect(),
             facts: numbers("event_facts").map(|facts| Facts(facts.try_into().unwrap())).collect(),
