@@ -50,6 +50,9 @@ pub struct Timeline {
     /// The server's own counts, from the last event that carried them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// The server's own times, from the last event that carried them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_times: Option<ServerTimes>,
     /// The `id` of the first event that had one (`chatcmpl-…`): what a server's log calls this request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_id: Option<String>,
@@ -183,6 +186,17 @@ pub struct Usage {
     /// `usage.prompt_tokens_details.cached_tokens`, where sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_tokens: Option<u32>,
+}
+
+/// The server's own times for one request (`metrics` of an event; vLLM sends it with the last usage event, if asked).
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct ServerTimes {
+    /// `metrics.queue_time_ms`: in the server's queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_ms: Option<f64>,
+    /// `metrics.time_to_first_token_ms`: the server's own TTFT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttft_ms: Option<f64>,
 }
 
 /// How a request ended. Each request of a run has exactly one outcome, so that requests in = requests out.

@@ -14,7 +14,8 @@ use crate::run::Run;
 pub(super) struct Args {
     /// The run's folder
     run: PathBuf,
-    /// Whose definitions, and whose table: native, vllm-0.11.0, evalscope-1.1.1
+    /// Whose definitions, and whose table: native, vllm-0.11.0, vllm-0.32.0, vllm-0.33.0, evalscope-1.1.1 or
+    /// evalscope-1.14.1
     #[arg(long, value_name = "DIALECT", default_value_t = Dialect::Native)]
     dialect: Dialect,
     /// The form of the output

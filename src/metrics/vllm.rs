@@ -96,6 +96,11 @@ impl Version {
         self > Version::V0_11_0
     }
 
+    /// Whether the server's own times are taken (from 0.33).
+    fn takes_server_times(self) -> bool {
+        self >= Version::V0_33_0
+    }
+
     /// Whether the failures have a row and a key (from 0.11.1).
     pub(crate) fn reports_failures(self) -> bool {
         self > Version::V0_11_0

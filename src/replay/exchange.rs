@@ -174,6 +174,7 @@ fn read_events(body: &[u8], marks: &[Mark], timeline: &mut Timeline) -> Option<O
         running.push(meaning.usage.map(|usage| usage.completion_tokens));
         text.extend(meaning.text());
         timeline.usage = meaning.usage.or(timeline.usage);
+        timeline.server_times = meaning.server_times.or(timeline.server_times);
         if let (None, Some(id)) = (&timeline.response_id, &meaning.id) {
             timeline.response_id = Some(id.clone().into_owned());
         }

@@ -105,7 +105,7 @@ fn tokens(metrics: &Metrics) -> String {
         text += &line("  sharing a socket read", share);
     }
     if tokens.silent_events > 0 {
-        text += &line("Events with empty text", tokens.silent_events);
+        text += &line("  with empty text", tokens.silent_events);
     }
     text
 }

@@ -1,7 +1,7 @@
 //! The table and the result file of `vllm bench serve` (`vllm/benchmarks/serve.py`), each version's byte for byte.
 //!
-//! [`table`], [`result_json`] and [`file_name`] are what the tool prints, saves and calls the file. All are pure: what
-//! they say of the run itself is in [`RunInfo`].
+//! [`notes`] and [`table`] are what the tool prints after a run, [`result_json`] what it saves, [`file_name`] what it
+//! calls the file. All are pure: what they say of the run itself is in [`RunInfo`].
 
 mod file;
 mod table;
@@ -9,7 +9,7 @@ mod table;
 use std::str::FromStr;
 
 pub use self::file::{file_name, result_file};
-pub use self::table::console;
+pub use self::table::{console, notes_of};
 
 use super::{Options, VllmOptions};
 use crate::metrics::vllm::{
@@ -144,7 +144,7 @@ pub struct RunInfo {
     pub skip_tokenizer_init: bool,
     /// `--num-prompts`; the number of requests where not given.
     pub num_prompts: Option<u64>,
-    /// `--metadata`, its pairs in order.
+    /// `--metadata`, its pairs in order, without the white space around keys and values.
     pub metadata: Vec<(String, String)>,
     /// `--burstiness`; 1 where not given.
     pub burstiness: Option<f64>,
@@ -227,6 +227,14 @@ impl Traffic {
 pub fn table(version: Version, measurement: &Measurement<'_>, options: &Options<'_>) -> String {
     let (_, metrics) = compute(version, measurement, options);
     console(version, &metrics, Traffic::of(measurement), &options.vllm)
+}
+
+/// What the version prints between the run and the table, with a final line end: from 0.14 on the first ten errors, and
+/// where a request succeeded a tip about plots.
+#[must_use]
+pub fn notes(version: Version, measurement: &Measurement<'_>, options: &Options<'_>) -> String {
+    let (outputs, _) = compute(version, measurement, options);
+    notes_of(version, &outputs)
 }
 
 /// The result file that the version saves (`--save-result`), one line of JSON without a line end, as the original has

@@ -16,7 +16,7 @@ use tokentape::metrics::vllm::{
 use tokentape::metrics::{Dialect, Measurement, evalscope};
 use tokentape::report::vllm::{Metric, RampUp, RunInfo, Traffic};
 use tokentape::report::{self, Options, VllmOptions};
-use tokentape::timeline::{Events, Facts, Outcome, Reads, Timeline, Usage};
+use tokentape::timeline::{Events, Facts, Outcome, Reads, ServerTimes, Timeline, Usage};
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/results").join(name)
@@ -26,16 +26,19 @@ fn text(name: &str) -> String {
     fs::read_to_string(path(name)).unwrap()
 }
 
-/// A result file of vLLM, packed or not.
-fn result_file(name: &str) -> Value {
+/// A packed file's text.
+fn unpacked(name: &str) -> String {
     let bytes = fs::read(path(name)).unwrap();
-    if path(name).extension().is_none_or(|extension| extension != "zst") {
-        return serde_json::from_slice(&bytes).unwrap();
-    }
-    let mut json = String::new();
+    let mut text = String::new();
     let mut decoder = zstd::Decoder::new(bytes.as_slice()).unwrap().take(16 << 20);
-    decoder.read_to_string(&mut json).unwrap();
-    serde_json::from_str(&json).unwrap()
+    decoder.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// A JSON file, packed or not.
+fn result_file(name: &str) -> Value {
+    let packed = path(name).extension().is_some_and(|extension| extension == "zst");
+    serde_json::from_str(&if packed { unpacked(name) } else { text(name) }).unwrap()
 }
 
 fn f64s(value: &Value) -> Vec<f64> {
@@ -62,6 +65,8 @@ fn outputs_of(file: &Value) -> Vec<Output<'_>> {
             prompt_len: u32_of(&file["input_lens"][i]),
             start_time: starts[i],
             client_queue_time: queued[i],
+            server_queue_time: None,
+            server_ttft: None,
             generated_text: Cow::Borrowed(file["generated_texts"][i].as_str().unwrap_or_default()),
             error: Cow::default(),
         })
@@ -178,6 +183,39 @@ fn vllms_result_files_byte_for_byte() {
     }
 }
 
+/// The file of 500 requests to a real server; its texts and errors are not in the fixture.
+#[test]
+fn vllm_0_11_0s_real_server_file_byte_for_byte() {
+    let packed = "vllm-0.11.0/real-server_50x500.json.zst";
+    let file = result_file(packed);
+    let figure = |key: &str| file[key].as_f64().unwrap();
+    let metrics = Metrics {
+        e2el: Stats {
+            mean_ms: figure("mean_e2el_ms"),
+            median_ms: figure("median_e2el_ms"),
+            std_ms: figure("std_e2el_ms"),
+            percentiles_ms: vec![(99.0, figure("p99_e2el_ms"))],
+        },
+        ..completed_figures(&file, Version::V0_11_0)
+    };
+    let options = VllmOptions {
+        metrics: vec![Metric::Ttft, Metric::Tpot, Metric::Itl, Metric::E2el],
+        detailed: true,
+        run: RunInfo {
+            date: file["date"].as_str().map(str::to_owned),
+            model: file["model_id"].as_str().unwrap().to_owned(),
+            tokenizer: file["tokenizer_id"].as_str().map(str::to_owned),
+            ..RunInfo::default()
+        },
+        ..VllmOptions::default()
+    };
+    let traffic = Traffic { concurrency: Some(50), ..Traffic::default() };
+    let outputs = outputs_of(&file);
+    let written = report::vllm::result_file(Version::V0_11_0, &metrics, &outputs, traffic, &options);
+    let written = without(&without(&written, "generated_texts"), "errors");
+    assert_eq!(written, unpacked(packed));
+}
+
 #[test]
 fn vllms_tables_byte_for_byte() {
     for (version, folder) in [(Version::V0_11_0, "vllm-0.11.0"), (Version::V0_32_0, "vllm-0.32.0")] {
@@ -281,6 +319,9 @@ fn timeline(script: &Value) -> Timeline {
             completion_tokens: u32_of(&counts[1]),
             cached_tokens: None,
         }),
+        server_times: script["server_times"]
+            .as_array()
+            .map(|times| ServerTimes { queue_ms: times[0].as_f64(), ttft_ms: times[1].as_f64() }),
         text: script["text"].as_str().map(str::to_owned),
         ..Timeline::default()
     }
@@ -346,6 +387,8 @@ fn vllm_reads_these_streams_so() {
             }
             assert_eq!(output.itl, f64s(&expected["itl"]), "itl of {name}");
             assert_eq!(output.prompt_len, u32_of(&expected["prompt_len"]), "prompt of {name}");
+            assert_eq!(output.server_queue_time, expected["server_queue_time"].as_f64(), "{name}");
+            assert_eq!(output.server_ttft, expected["server_ttft"].as_f64(), "{name}");
             let counted = match u32_of(&expected["output_tokens"]) {
                 0 => words(script["text"].as_str().unwrap_or_default()),
                 tokens => tokens,
@@ -447,33 +490,67 @@ fn without(object: &str, key: &str) -> String {
     object[..start].to_owned() + &object[end..]
 }
 
+/// The whole file around those results, and its name, as the original's own `main_async` saves them.
 #[test]
-fn vllms_own_file_names() {
+fn vllms_own_files_and_their_names() {
     let streams = Streams::read("vllm-streams.json.zst");
-    let named = |label: Option<&str>, model: &str, concurrency, request_rate, ramp_up| {
-        let run = RunInfo {
-            date: Some("20261124-055306".to_owned()),
-            label: label.map(str::to_owned),
-            model: model.to_owned(),
-            ramp_up,
-            ..RunInfo::default()
-        };
-        report::vllm::file_name(Traffic { concurrency, request_rate, ..Traffic::default() }, &run)
+    let run = |version, run: &str, change: fn(&mut RunInfo)| {
+        let mut options =
+            run_options(version, &serde_json::json!({"name": run, "probes": {"latencies": [], "failed": 0}}));
+        options.detailed = false;
+        options.run.date = Some("20261124-055306".to_owned());
+        // The streams are of both kinds; the original was told the one.
+        options.run.backend = Some("openai-chat".to_owned());
+        change(&mut options.run);
+        options
     };
-    let ramp = RampUp { strategy: "exponential".to_owned(), start_rps: 1, end_rps: 40, changes: Vec::new() };
-    let names = [
-        named(None, "Qwen/Qwen3-0.6B", None, None, None),
-        named(Some("mine"), "m", Some(4), Some(50.0), None),
-        named(Some(""), "a/b/c", None, Some(0.25), None),
-        named(None, "m", Some(16), None, Some(ramp)),
-    ];
-    for version in ["0.32.0", "0.33.0"] {
-        let theirs: Vec<&str> = streams.file["versions"][version]["file_names"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|name| name.as_str().unwrap())
-            .collect();
-        assert_eq!(theirs, names);
+    for (version, name) in VLLM {
+        let files = streams.file["versions"][name]["files"].as_array().unwrap();
+        let measurement = |concurrency| streams.measurement(concurrency, None);
+        let runs = [
+            (
+                measurement(Some(8)),
+                run(version, "plain", |run| {
+                    run.model = "Qwen/Qwen3-0.6B".to_owned();
+                    run.tokenizer = Some("tok".to_owned());
+                }),
+            ),
+            (
+                measurement(Some(8)),
+                run(version, "plain", |run| {
+                    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+                    run.model = "m".to_owned();
+                    run.num_prompts = Some(40);
+                    run.label = Some("mine".to_owned());
+                    run.burstiness = Some(0.5);
+                    run.metadata = vec![
+                        pair("gpu", "H100"),
+                        pair("label", "other"),
+                        pair("completed", "none"),
+                        pair("é", "x=y"),
+                    ];
+                }),
+            ),
+            (
+                measurement(None),
+                run(version, "ramp", |run| {
+                    run.model = "a/b/c".to_owned();
+                    run.label = Some(String::new());
+                }),
+            ),
+        ];
+        for ((measurement, vllm), file) in runs.into_iter().zip(files) {
+            let options = Options { count_tokens: Some(&words), vllm };
+            let mut ours = report::vllm::result_json(version, &measurement, &options);
+            if options.vllm.run.label.as_deref() == Some("mine") {
+                // It was saved twice with `--append-result`.
+                ours = format!("{ours}\n{ours}");
+            }
+            assert_eq!(ours, file["text"], "{name}");
+            assert_eq!(report::vllm::file_name(Traffic::of(&measurement), &options.vllm.run), file["name"]);
+        }
+        let rated = Traffic::of(&streams.measurement(Some(8), Some(0.25)));
+        let model = run(version, "plain", |run| run.model = "m".to_owned()).run;
+        assert_eq!(report::vllm::file_name(rated, &model), files[3]["name"]);
     }
 }

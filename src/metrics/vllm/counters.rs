@@ -159,3 +159,67 @@ impl Probes {
         })
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::float_cmp, reason = "small quotients are exact")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_drafted_tokens_there_is_no_speculation() {
+        let counters = SpecDecodeCounters { drafts: 5, draft_tokens: 9, ..SpecDecodeCounters::default() };
+        assert_eq!(SpecDecode::between(&counters, &counters), None);
+        // A server that started anew counts from 0.
+        assert_eq!(SpecDecode::between(&counters, &SpecDecodeCounters::default()), None);
+    }
+
+    #[test]
+    fn a_position_that_the_second_reading_lacks_has_not_changed() {
+        let before = SpecDecodeCounters {
+            accepted_per_position: BTreeMap::from([(0, 3), (1, 2)]),
+            ..SpecDecodeCounters::default()
+        };
+        let after = SpecDecodeCounters {
+            drafts: 4,
+            draft_tokens: 8,
+            accepted_tokens: 2,
+            accepted_per_position: BTreeMap::from([(0, 5)]),
+        };
+        let spec_decode = SpecDecode::between(&before, &after).unwrap();
+        assert_eq!(spec_decode.per_position_acceptance_rates, [0.5, 0.0]);
+        assert_eq!((spec_decode.acceptance_rate, spec_decode.acceptance_length), (25.0, 1.5));
+        // Tokens without a draft: the original has no length and no positions.
+        let undrafted = SpecDecodeCounters { drafts: 0, ..after };
+        let spec_decode = SpecDecode::between(&before, &undrafted).unwrap();
+        assert_eq!(
+            (spec_decode.acceptance_length, spec_decode.per_position_acceptance_rates),
+            (0.0, Vec::new())
+        );
+    }
+
+    #[test]
+    fn what_the_original_cannot_divide_by_is_no_diffusion() {
+        let steps = |denoising_steps, canvas_positions, committed_tokens| DiffusionCounters {
+            denoising_steps,
+            canvas_positions,
+            committed_tokens,
+        };
+        let none = steps(0, 0, 0);
+        // Canvases of one token, each committed in one step.
+        assert_eq!(Diffusion::between(&none, &steps(4, 4, 4), 1.0), None);
+        for after in [steps(4, 8, 0), steps(0, 8, 4), steps(4, 0, 4)] {
+            assert_eq!(Diffusion::between(&none, &after, 1.0), None);
+        }
+        let diffusion = Diffusion::between(&none, &steps(6, 24, 8), 2.0).unwrap();
+        assert_eq!((diffusion.committed_throughput, diffusion.steps_per_canvas), (4.0, 2.0));
+        assert_eq!((diffusion.committed_per_step, diffusion.whole_denoising_steps()), (2.0, 4));
+    }
+
+    #[test]
+    fn probes_without_a_success_have_no_figures() {
+        assert_eq!(Probes::of(&[], 3), None);
+        let probes = Probes::of(&[0.25, 0.5], 1).unwrap();
+        assert_eq!((probes.completed, probes.failed), (2, 1));
+        assert_eq!((probes.median_e2el_ms, probes.max_e2el_ms), (375.0, 500.0));
+    }
+}

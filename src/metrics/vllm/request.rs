@@ -27,6 +27,10 @@ pub struct Output<'a> {
     pub start_time: f64,
     /// From the arrival in the client's queue to the send.
     pub client_queue_time: f64,
+    /// The server's own queue time, where it says so (from 0.33).
+    pub server_queue_time: Option<f64>,
+    /// The server's own TTFT, where it says so (from 0.33).
+    pub server_ttft: Option<f64>,
     /// The text, where the timeline kept it.
     pub generated_text: Cow<'a, str>,
     /// Why it failed; empty for a success.
@@ -90,6 +94,10 @@ fn output<'a>(
         client_queue_time: st - arrival,
         ..Output::default()
     };
+    if let Some(times) = timeline.server_times.filter(|_| version.takes_server_times()) {
+        output.server_queue_time = times.queue_ms.map(|ms| ms / 1000.0);
+        output.server_ttft = times.ttft_ms.map(|ms| ms / 1000.0);
+    }
     let mut stream = read(timeline, st, version, &mut output);
     // Whatever breaks the body raises in the original, and leaves TTFT and ITL as far as they had come.
     if !is_complete(timeline) {

@@ -43,6 +43,9 @@ pub fn result_file(
         // Seconds of audio a second: nothing here sends audio.
         file.add("rtfx", 0.0);
     }
+    if options.detailed {
+        file.add_server_times(outputs);
+    }
     file.add_side_figures(version, &options.run);
     for (metric, stats) in sections(version, metrics, options) {
         let name = metric.key();
@@ -128,6 +131,17 @@ impl Fields {
         if detailed {
             self.add("generated_texts", Json::list(outputs.iter().map(|output| &*output.generated_text)));
             self.add("errors", Json::list(outputs.iter().map(|output| &*output.error)));
+        }
+    }
+
+    /// The server's own times, where it said any.
+    fn add_server_times(&mut self, outputs: &[Output<'_>]) {
+        let said = |output: &Output<'_>| output.server_queue_time.is_some() || output.server_ttft.is_some();
+        if outputs.iter().any(said) {
+            let times =
+                |of: fn(&Output<'_>) -> Option<f64>| Json::list(outputs.iter().map(of).map(Json::or_null));
+            self.add("server_queue_times", times(|output| output.server_queue_time));
+            self.add("server_ttfts", times(|output| output.server_ttft));
         }
     }
 

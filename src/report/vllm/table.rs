@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::super::VllmOptions;
 use super::{Traffic, percentile_word, sections};
-use crate::metrics::vllm::{Diffusion, Metrics, Probes, SpecDecode, Version};
+use crate::metrics::vllm::{Diffusion, Metrics, Output, Probes, SpecDecode, Version};
 
 /// The table that the version prints, with a final line end. Its cells keep their trailing spaces.
 #[must_use]
@@ -62,6 +62,23 @@ pub fn console(version: Version, metrics: &Metrics, traffic: Traffic, options: &
     table.0.join("\n") + "\n"
 }
 
+/// [`super::notes`] of these outputs.
+#[must_use]
+pub fn notes_of(version: Version, outputs: &[Output<'_>]) -> String {
+    let mut text = String::new();
+    let mut failed = outputs.iter().filter(|output| !output.success).peekable();
+    if version.reports_failures() && failed.peek().is_some() {
+        text += "Failed requests during benchmark run detected (capping to 10):\n";
+        for (i, output) in failed.take(10).enumerate() {
+            text += &format!("Error {i}: {}\n", output.error);
+        }
+    }
+    if outputs.iter().any(|output| output.success) {
+        text += "tip: install termplotlib and gnuplot to plot the metrics\n";
+    }
+    text
+}
+
 /// Lines of `{:<40} {:<10}`.
 #[derive(Default)]
 struct Table(Vec<String>);
@@ -115,5 +132,25 @@ impl Table {
         for (position, rate) in rates.iter().enumerate() {
             self.figure(&format!("  Position {position}:"), rate * 100.0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_notes_name_ten_errors() {
+        let failed = |error: &'static str| Output { error: error.into(), ..Output::default() };
+        let mut outputs = vec![failed("Service Unavailable"); 11];
+        assert_eq!(notes_of(Version::V0_11_0, &outputs), "");
+        let errors: String = (0..10).map(|i| format!("Error {i}: Service Unavailable\n")).collect();
+        let detected = "Failed requests during benchmark run detected (capping to 10):\n";
+        assert_eq!(notes_of(Version::V0_33_0, &outputs), detected.to_owned() + &errors);
+
+        outputs = vec![Output { success: true, ..Output::default() }, failed("x")];
+        let tip = "tip: install termplotlib and gnuplot to plot the metrics\n";
+        assert_eq!(notes_of(Version::V0_11_0, &outputs), tip);
+        assert_eq!(notes_of(Version::V0_32_0, &outputs), format!("{detected}Error 0: x\n{tip}"));
     }
 }
