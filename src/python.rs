@@ -46,6 +46,24 @@ pub(crate) fn general(x: f64) -> String {
     }
 }
 
+/// `format(x, ",")`: as [`float`], with a comma between thousands.
+pub(crate) fn grouped(x: f64) -> String {
+    let text = float(x);
+    if text.contains('e') || !x.is_finite() {
+        return text;
+    }
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text.as_str()), |digits| ("-", digits));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let mut grouped = String::new();
+    for (i, digit) in whole.chars().enumerate() {
+        if i > 0 && (whole.len() - i).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    format!("{sign}{grouped}.{fraction}")
+}
+
 fn split_exponent(exponent_form: &str) -> (&str, i32) {
     let (digits, exponent) = exponent_form.split_once('e').unwrap_or((exponent_form, "0"));
     (digits, exponent.parse().unwrap_or(0))
@@ -84,6 +102,11 @@ impl Json {
     /// A list of one item each.
     pub(crate) fn list<T: Into<Json>>(items: impl IntoIterator<Item = T>) -> Json {
         Json::List(items.into_iter().map(Into::into).collect())
+    }
+
+    /// An object of these fields, in order.
+    pub(crate) fn object(fields: impl IntoIterator<Item = (&'static str, Json)>) -> Json {
+        Json::Object(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
     /// `json.dumps(value)`: one line, `", "` and `": "` between, everything beyond ASCII escaped.
@@ -269,6 +292,14 @@ mod tests {
             assert_eq!(format!("{x:.2}"), columns[3], ".2f of {x:e}");
         }
         assert!(GOLDEN.lines().count() > 500);
+    }
+
+    #[test]
+    fn thousands_are_grouped_as_python_groups_them() {
+        // python3 -c "print([format(x, ',') for x in (0.0, 999.0, 1000.0, -1234567.25, 50000.0, 1e16, 1e-5)])"
+        let xs = [0.0, 999.0, 1000.0, -1_234_567.25, 50_000.0, 1e16, 1e-5];
+        let texts = ["0.0", "999.0", "1,000.0", "-1,234,567.25", "50,000.0", "1e+16", "1e-05"];
+        assert_eq!(xs.map(grouped), texts);
     }
 
     #[test]

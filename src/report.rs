@@ -57,18 +57,18 @@ impl Default for VllmOptions {
 #[must_use]
 pub fn render(measurement: &Measurement<'_>, dialect: Dialect, options: &Options<'_>) -> String {
     match dialect {
-        Dialect::Evalscope(_) => evalscope::tables(measurement, options),
+        Dialect::Evalscope(version) => evalscope::tables(measurement, version, options),
         Dialect::Native => native::table(measurement),
         Dialect::Vllm(version) => vllm::table(version, measurement, options),
     }
 }
 
 /// The dialect's figures as JSON, without a final line end: for vLLM its result file, for evalscope its summary file
-/// ([`evalscope::percentile_file`] is the other one), for `native` the keys that `docs/metrics.md` lists.
+/// ([`evalscope::folder::Run::files`] gives the others), for `native` the keys that `docs/metrics.md` lists.
 #[must_use]
 pub fn json(measurement: &Measurement<'_>, dialect: Dialect, options: &Options<'_>) -> String {
     match dialect {
-        Dialect::Evalscope(_) => evalscope::json(measurement, options),
+        Dialect::Evalscope(version) => evalscope::json(measurement, version, options),
         Dialect::Native => native::json(measurement),
         Dialect::Vllm(version) => vllm::result_json(version, measurement, options),
     }
@@ -155,8 +155,10 @@ mod tests {
                     prop_assert!(tokens <= output.latency + 1e-6, "{} > {}", tokens, output.latency);
                 }
             }
-            let rows = evalscope::rows(&measurement, None);
-            prop_assert!(rows.iter().all(|row| row.latency >= 0.0 && row.first_chunk_latency <= row.latency));
+            for version in [evalscope::Version::V1_1_1, evalscope::Version::V1_14_1] {
+                let rows = evalscope::rows(&measurement, version, None);
+                prop_assert!(rows.iter().all(|row| row.latency >= 0.0 && row.first_chunk_latency <= row.latency));
+            }
         }
     }
 }

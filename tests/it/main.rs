@@ -7,6 +7,7 @@ mod demo;
 mod generate;
 mod mock;
 mod peers;
+mod peers_evalscope;
 mod replay;
 mod support;
 mod tape;

@@ -9,11 +9,11 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use serde_json::Value;
+use tokentape::metrics::Measurement;
 use tokentape::metrics::vllm::{
     Arrivals, Diffusion, DiffusionCounters, Goodput, Metrics, Output, Probes, Settings, SpecDecode,
     SpecDecodeCounters, Stats, Version, calculate, outputs,
 };
-use tokentape::metrics::{Dialect, Measurement, evalscope};
 use tokentape::report::vllm::{Metric, RampUp, RunInfo, Traffic};
 use tokentape::report::{self, Options, VllmOptions};
 use tokentape::timeline::{Events, Facts, Outcome, Reads, ServerTimes, Timeline, Usage};
@@ -227,48 +227,6 @@ fn vllms_tables_byte_for_byte() {
     }
 }
 
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    success: bool,
-    start_time: f64,
-    completed_time: f64,
-    latency: f64,
-    first_chunk_latency: f64,
-    inter_chunk: Vec<f64>,
-    prompt_tokens: u32,
-    completion_tokens: u32,
-    time_per_output_token: f64,
-}
-
-impl From<Row> for evalscope::Row {
-    fn from(row: Row) -> Self {
-        Self {
-            start_time: row.start_time,
-            completed_time: row.completed_time,
-            latency: row.latency,
-            first_chunk_latency: row.first_chunk_latency,
-            inter_chunk: row.inter_chunk,
-            prompt_tokens: row.prompt_tokens,
-            completion_tokens: row.completion_tokens,
-            time_per_output_token: row.time_per_output_token,
-            success: row.success,
-        }
-    }
-}
-
-#[test]
-fn evalscopes_files_follow_from_its_database() {
-    let rows: Vec<evalscope::Row> = text("evalscope-1.1.1/rows.jsonl")
-        .lines()
-        .map(|line| serde_json::from_str::<Row>(line).unwrap().into())
-        .collect();
-    let summary = report::evalscope::summary_file(&evalscope::summarize(&rows), Some(4));
-    assert_eq!(summary, text("evalscope-1.1.1/benchmark_summary.json"));
-    let percentiles = report::evalscope::percentile_file(&evalscope::percentiles(&rows));
-    assert_eq!(percentiles, text("evalscope-1.1.1/benchmark_percentile.json"));
-}
-
 /// Scripted streams, and what the peers' own code made of them.
 struct Streams {
     file: Value,
@@ -330,42 +288,6 @@ fn timeline(script: &Value) -> Timeline {
 /// The stand-in for a tokenizer that the peers had.
 fn words(text: &str) -> u32 {
     text.split_whitespace().count().try_into().unwrap()
-}
-
-#[test]
-fn evalscope_reads_these_streams_so() {
-    let streams = Streams::read("streams.json");
-    for (script, timeline) in streams.file["streams"].as_array().unwrap().iter().zip(&streams.timelines) {
-        let measurement =
-            Measurement { timelines: std::slice::from_ref(timeline), ..streams.measurement(None, None) };
-        let expected: Row = serde_json::from_value(script["evalscope"].clone()).unwrap();
-        let rows = evalscope::rows(&measurement, Some(&words));
-        assert_eq!(rows, [expected.into()], "{}", script["name"]);
-    }
-}
-
-#[test]
-fn evalscopes_own_tables_and_files_of_these_streams() {
-    let streams = Streams::read("streams.json");
-    let measurement = streams.measurement(Some(8), None);
-    let options = Options { count_tokens: Some(&words), ..Options::default() };
-    let expected = &streams.file["evalscope"];
-    let tables = format!(
-        "Benchmarking summary:\n{}\n\nPercentile results:\n{}\n",
-        expected["summary_table"].as_str().unwrap(),
-        expected["percentile_table"].as_str().unwrap(),
-    );
-    assert_eq!(
-        report::render(&measurement, Dialect::Evalscope(evalscope::Version::V1_1_1), &options),
-        tables
-    );
-    assert_eq!(
-        report::json(&measurement, Dialect::Evalscope(evalscope::Version::V1_1_1), &options),
-        expected["summary_file"]
-    );
-    let rows = evalscope::rows(&measurement, Some(&words));
-    let percentiles = report::evalscope::percentile_file(&evalscope::percentiles(&rows));
-    assert_eq!(percentiles, expected["percentile_file"]);
 }
 
 const VLLM: [(Version, &str); 3] =
