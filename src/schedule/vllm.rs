@@ -101,7 +101,10 @@ fn check(version: Version, arrival: &Arrival) -> Result<(), Error> {
         positive("--ramp-up-end-rps", ramp_up.end_rps)?;
     }
     if version == Version::V0_11_0 && arrival.burstiness.is_infinite() {
-        return Err(Error::new("--burstiness", "cannot be infinite in 0.11.0: its gaps would be no numbers"));
+        return Err(Error::new(
+            "--burstiness",
+            "cannot be infinite in 0.11.0: it would send everything at once",
+        ));
     }
     Ok(())
 }
@@ -136,11 +139,14 @@ mod tests {
                 Arrival { rate: number(&line["rate"]), burstiness: number(&line["burstiness"]), ramp_up };
             let n = usize::try_from(line["requests"].as_u64().unwrap()).unwrap();
             for version in [Version::V0_11_0, Version::V0_32_0, Version::V0_33_0] {
+                if version == Version::V0_11_0 && arrival.burstiness.is_infinite() {
+                    continue;
+                }
                 let delays = delays(version, line["seed"].as_u64().unwrap(), n, &arrival).unwrap();
                 assert_eq!(Value::from(bits(&delays)), line["delays"], "{line}");
             }
         }
-        assert_eq!(GOLDEN.lines().count(), 8);
+        assert_eq!(GOLDEN.lines().count(), 10);
     }
 
     #[test]
@@ -148,7 +154,7 @@ mod tests {
         let arrival = Arrival { rate: 4.0, burstiness: f64::INFINITY, ramp_up: None };
         assert_eq!(delays(Version::V0_33_0, 0, 4, &arrival).unwrap(), [0.25, 0.5, 0.75, 1.0]);
         let message = delays(Version::V0_11_0, 0, 4, &arrival).unwrap_err().to_string();
-        assert_eq!(message, "--burstiness cannot be infinite in 0.11.0: its gaps would be no numbers");
+        assert_eq!(message, "--burstiness cannot be infinite in 0.11.0: it would send everything at once");
     }
 
     #[test]

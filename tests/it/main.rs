@@ -5,6 +5,7 @@
 mod bad_input;
 mod demo;
 mod generate;
+mod generate_evalscope;
 mod mock;
 mod peers;
 mod peers_evalscope;

@@ -12,6 +12,7 @@ mod body;
 mod params;
 mod random;
 mod text;
+mod timestamp;
 mod trace;
 
 use serde_json::{Map, Value, json};

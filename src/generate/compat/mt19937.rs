@@ -105,15 +105,15 @@ impl NumpyLegacy {
         let b = shape - 1.0 / 3.0;
         let c = 1.0 / (9.0 * b).sqrt();
         loop {
-            let (x, v) = loop {
-                let x = self.gauss();
-                let v = 1.0 + c * x;
-                if v > 0.0 {
-                    break (x, v * v * v);
-                }
-            };
+            let normal = self.gauss();
+            let v = 1.0 + c * normal;
+            if v <= 0.0 {
+                continue;
+            }
+            let v = v * v * v;
+            let square = normal * normal;
             let u = self.random_sample();
-            if u < 1.0 - 0.0331 * (x * x) * (x * x) || u.ln() < 0.5 * x * x + b * (1.0 - v + v.ln()) {
+            if u < 1.0 - 0.0331 * square * square || u.ln() < 0.5 * normal * normal + b * (1.0 - v + v.ln()) {
                 return b * v;
             }
         }
@@ -137,7 +137,7 @@ impl NumpyLegacy {
     }
 }
 
-/// Python's `random`, `random.seed(seed)` and what follows it (CPython 3.11, `Lib/random.py` and
+/// Python's `random`, `random.seed(seed)` and what follows it (`CPython` 3.11, `Lib/random.py` and
 /// `Modules/_randommodule.c`).
 #[derive(Clone, Debug)]
 pub(crate) struct PythonRandom {
@@ -232,8 +232,8 @@ mod tests {
 
     use super::*;
 
-    /// Draws of numpy 2 and `CPython` 3 (`fixtures/requests/evalscope_rng.py`).
-    const GOLDEN: &str = include_str!("../../../fixtures/requests/evalscope_rng.jsonl");
+    /// Draws of numpy 2 and `CPython` 3 (`fixtures/requests/evalscope/make_rng.py`).
+    const GOLDEN: &str = include_str!("../../../fixtures/requests/evalscope/rng.jsonl");
 
     fn lines(generator: &str) -> Vec<Value> {
         let lines = GOLDEN.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

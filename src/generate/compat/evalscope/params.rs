@@ -11,6 +11,7 @@ use crate::metrics::evalscope::Version;
 /// Every parameter. In a header each stands under its flag's name; what is not given is left out.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the client")]
 pub struct Params {
     /// Which client.
     pub version: Version,

@@ -3,6 +3,8 @@
 //!
 //! A prompt's length is its tokens within the chat template (in 1.1.1 without it), those of its text where no template
 //! is applied, and its characters without a tokenizer; prompts outside the limits are passed over.
+//!
+//! JSON is what the standard says. Python also takes `NaN` and `Infinity` for it, and half a surrogate pair.
 
 use serde_json::{Map, Value, json};
 use tokentape_tokenizer::Tokenizer;
@@ -148,9 +150,9 @@ fn object(line: &str) -> Result<Map<String, Value>, Refused> {
 }
 
 /// The file's lines, numbered from 1, as Python reads a text file: `\n`, `\r\n` and a lone `\r` end one.
-pub(super) fn lines<'a>(data: Data<'a>) -> Result<impl Iterator<Item = (usize, &'a str)>, Error> {
+pub(super) fn lines(data: Data<'_>) -> Result<impl Iterator<Item = (usize, &str)>, Error> {
     let text = std::str::from_utf8(data.bytes).map_err(|error| {
-        let line = data.bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let line = memchr::memchr_iter(b'\n', &data.bytes[..error.valid_up_to()]).count() + 1;
         data.error(Some(line), "it is not UTF-8")
     })?;
     let mut rest = text;
@@ -173,6 +175,8 @@ pub(super) fn strip(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -241,9 +245,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_file_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0usize..4) {
-            let tokenizer = Tokenizer::embedded().unwrap();
+            static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::embedded().unwrap());
             let dataset = [Dataset::Custom, Dataset::LineByLine, Dataset::Openqa, Dataset::ShareGpt][kind].clone();
-            drop(messages(&Params::default(), &dataset, &tokenizer, data(&bytes)));
+            drop(messages(&Params::default(), &dataset, &TOKENIZER, data(&bytes)));
         }
     }
 }

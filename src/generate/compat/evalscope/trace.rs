@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::super::Data;
 use super::params::wrong;
 use super::text::{lines, strip};
+use super::timestamp::seconds;
 use super::{Message, Params, TraceArgs};
 use crate::generate::Error;
 
@@ -124,107 +125,9 @@ fn parse_object(text: &str) -> Result<Map<String, Value>, String> {
     }
 }
 
-/// Seconds, as a number or as a date and time of ISO 8601 in its extended form. A time without a zone is UTC.
-fn seconds(text: &str) -> Option<f64> {
-    text.parse().ok().or_else(|| unix_seconds(text))
-}
-
-/// Seconds since 1970, to the microsecond, as Python's `datetime.timestamp` gives them: what is finer is cut off.
-fn unix_seconds(text: &str) -> Option<f64> {
-    let (date, time) = match text.split_once(['T', 't', ' ']) {
-        Some((date, time)) => (date, time),
-        None => (text, "00:00"),
-    };
-    let [year, month, day] = split(date, '-')?;
-    let days = days_since_1970(year, month, day)?;
-    let (clock, zone_s) = zone(time)?;
-    let (whole, fraction) = clock.split_once(['.', ',']).unwrap_or((clock, ""));
-    let microseconds = microseconds(clock.len() > whole.len(), fraction)?;
-    let at = days * 86_400 + clock_seconds(whole)? - zone_s;
-    Some((at * 1_000_000 + microseconds) as f64 / 1e6)
-}
-
-/// The clock's part of a time, and its zone's seconds east of UTC.
-fn zone(time: &str) -> Option<(&str, i64)> {
-    if let Some(clock) = time.strip_suffix(['Z', 'z']) {
-        return Some((clock, 0));
-    }
-    match time.rfind(['+', '-']) {
-        None => Some((time, 0)),
-        Some(at) => {
-            let sign = if time[at..].starts_with('-') { -1 } else { 1 };
-            Some((&time[..at], sign * clock_seconds(&time[at + 1..])?))
-        }
-    }
-}
-
-/// `HH:MM` or `HH:MM:SS`.
-fn clock_seconds(clock: &str) -> Option<i64> {
-    let [hour, minute, second] = split(clock, ':').or_else(|| {
-        let [hour, minute] = split(clock, ':')?;
-        Some([hour, minute, 0])
-    })?;
-    (hour < 24 && minute < 60 && second < 60).then_some(hour * 3600 + minute * 60 + second)
-}
-
-fn microseconds(given: bool, fraction: &str) -> Option<i64> {
-    if !given {
-        return Some(0);
-    }
-    let digits = fraction.bytes().all(|digit| digit.is_ascii_digit()) && !fraction.is_empty();
-    let six: String = fraction.chars().chain("000000".chars()).take(6).collect();
-    six.parse().ok().filter(|_| digits)
-}
-
-/// Exactly N numbers of digits only.
-fn split<const N: usize>(text: &str, separator: char) -> Option<[i64; N]> {
-    let parts: Option<Vec<i64>> = text
-        .split(separator)
-        .map(|part| {
-            let digits = (2..=4).contains(&part.len()) && part.bytes().all(|digit| digit.is_ascii_digit());
-            part.parse().ok().filter(|_| digits)
-        })
-        .collect();
-    parts?.try_into().ok()
-}
-
-/// Days from 1 January 1970, in the Gregorian calendar.
-fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let month = usize::try_from(month - 1).ok().filter(|&month| month < 12)?;
-    if !(1..=lengths[month]).contains(&day) || year < 1 {
-        return None;
-    }
-    let before = year - 1;
-    let days_before_year = before * 365 + before / 4 - before / 100 + before / 400;
-    let days_before_month: i64 = lengths[..month].iter().sum();
-    Some(days_before_year + days_before_month + day - 1 - 719_162)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_read_as_python_reads_them() {
-        // From `datetime.fromisoformat(…).timestamp()`.
-        for (text, at) in [
-            ("1700000000.25", 1_700_000_000.25),
-            ("2026-01-01T00:00:00Z", 1_767_225_600.0),
-            ("2026-01-01T00:00:00.123456789", 1_767_225_600.123_456),
-            ("2024-02-29 23:59:59.5+05:30", 1_709_231_399.5),
-            ("1969-12-31T12:00-08:00", -14_400.0),
-            ("2000-03-01", 951_868_800.0),
-        ] {
-            assert_eq!(seconds(text), Some(at), "{text}");
-        }
-        for text in
-            ["2025-02-29", "2026-01-01T24:00", "2026-01-01T00:00:00.", "yesterday", "2026-1-1", "", "T"]
-        {
-            assert_eq!(seconds(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn an_error_names_the_file_and_the_line() {
