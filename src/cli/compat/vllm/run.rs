@@ -23,7 +23,7 @@ use crate::metrics::Dialect;
 use crate::metrics::vllm::{Diffusion, DiffusionCounters, SpecDecode, SpecDecodeCounters, Version};
 use crate::python::{self, Json};
 use crate::replay::plan::Prepared;
-use crate::report::vllm::{RampUp, RunInfo, file_name, result_json, table};
+use crate::report::vllm::{RampUp, RunInfo, file_name, notes, result_json, table};
 use crate::report::{self, VllmOptions};
 use crate::schedule::vllm::Strategy;
 use crate::schedule::{self, offset_ns};
@@ -176,6 +176,7 @@ impl Run {
                 count,
             ),
         };
+        output::print(&notes(*version, &measurement, &options))?;
         output::print(&table(*version, &measurement, &options))?;
         if self.config.output.save {
             let traffic = report::vllm::Traffic::of(&measurement);
