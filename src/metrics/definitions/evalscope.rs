@@ -32,6 +32,7 @@ fn older(question: Question) -> &'static str {
         }
         Question::Percentiles => "the value at `int(n·p/100)` of the sorted values",
         Question::Rounding => "4 digits",
+        Question::Empty => "−1 for averages, NaN for percentiles",
         Question::Speculation => "none",
         Question::Units => "s everywhere",
         _ => newer(question),
@@ -45,7 +46,10 @@ fn newer(question: Question) -> &'static str {
         Question::Token => "every event with something to see",
         Question::Itl => "gaps between tokens, one an event however many tokens it holds, pooled",
         Question::End => "the last JSON event, the usage event too",
-        Question::Tpot => "(latency − TTFT) / (tokens − 1), each request with more than one token",
+        Question::Tpot => {
+            "(latency − TTFT) / (tokens − 1), each request with more than one token; replies that are no stream count \
+             only where there is no stream"
+        }
         Question::OutputTokens => "usage of any event, else a count of the text",
         Question::InputTokens => "usage, else the client's own count (the tape's)",
         Question::NoToken => "success with a TTFT of 0",
@@ -58,16 +62,17 @@ fn newer(question: Question) -> &'static str {
             "successful requests, their output tokens, their input and output tokens / the duration"
         }
         Question::Percentiles => {
-            "the value at `ceil(n·p/100) − 1` of the sorted values; TPOT leaves replies of one token out"
+            "the value at `ceil(n·p/100) − 1` of the sorted values, their least and their greatest; TPOT leaves replies \
+             of one token out"
         }
         Question::Sums => "left to right, in order of completion; no spread",
         Question::Rounding => "4 digits; in the summary TTFT, TPOT and ITL 2 digits",
-        Question::Empty => "−1 for averages, NaN for percentiles",
-        Question::Peaks => "none",
-        Question::Goodput => "none",
+        Question::Empty => "−1 for averages (−1000 for TTFT and TPOT), 0 for ITL, NaN for percentiles",
+        Question::Goodput | Question::Peaks => "none",
         Question::Queueing => "not seen: TTFT and latency leave it out",
         Question::Speculation => {
-            "from the events: tokens an event L = (tokens − 1) / (events − 1), accept rate 1 − 1/L"
+            "from the events with `choices` from the first output on: tokens an event L = (tokens − 1) / (events − 1), \
+             the mean of the requests where it is above 1; accept rate 1 − 1/L"
         }
         Question::Units => "latency in s; TTFT, TPOT and ITL in ms",
     }
