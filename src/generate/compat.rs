@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokentape_tokenizer::Tokenizer;
 
-use super::Error;
+use super::{Error, Made, Sink};
 use crate::tape::format::{Header, Request, TokenizerId, VERSION};
 
 /// What a peer's client sends for one request, before the tape gives it an index.
@@ -30,6 +30,65 @@ pub struct Sampled {
     pub input_tokens: u32,
     /// The tokens asked for.
     pub output_tokens: u32,
+}
+
+/// A run of one of the peers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Peer {
+    /// `vllm bench serve`.
+    Vllm(Box<vllm::Params>),
+    /// `evalscope perf`.
+    Evalscope(Box<evalscope::Params>),
+}
+
+impl Peer {
+    /// The run that a header tells of; none where its source is no peer's.
+    pub(super) fn from_header(header: &Header) -> Result<Option<Self>, Error> {
+        let unreadable = |error: serde_json::Error| Error::Header { reason: error.to_string() };
+        let params = || Value::Object(header.params.clone());
+        let (peer, source) = if header.source.starts_with("vllm-") {
+            let params: vllm::Params = serde_json::from_value(params()).map_err(unreadable)?;
+            let source = params.source();
+            (Self::Vllm(Box::new(params)), source)
+        } else if header.source.starts_with("evalscope-") {
+            let params: evalscope::Params = serde_json::from_value(params()).map_err(unreadable)?;
+            let source = params.source();
+            (Self::Evalscope(Box::new(params)), source)
+        } else {
+            return Ok(None);
+        };
+        if source != header.source {
+            let reason =
+                format!("its source is {:?}, and its parameters are those of {source:?}", header.source);
+            return Err(Error::Header { reason });
+        }
+        Ok(Some(peer))
+    }
+
+    /// The header of the tape that holds the requests.
+    pub fn header(&self, tokenizer: &Tokenizer) -> Result<Header, Error> {
+        match self {
+            Self::Vllm(params) => vllm::header(params, tokenizer),
+            Self::Evalscope(params) => evalscope::header(params, tokenizer),
+        }
+    }
+
+    /// The requests in the peer's order; `data` is the file of a dataset that has one.
+    pub fn requests(&self, tokenizer: &Tokenizer, data: Option<Data<'_>>) -> Result<Vec<Request>, Error> {
+        match self {
+            Self::Vllm(params) => vllm::requests(params, tokenizer, data),
+            Self::Evalscope(params) => evalscope::requests(params, tokenizer, data),
+        }
+    }
+}
+
+/// Hands requests over one by one. None of them counts as inexact: each is as long as its peer makes it.
+pub(crate) fn feed(requests: Vec<Request>, sink: Sink) -> Result<Made, Error> {
+    let made = Made { requests: requests.len() as u64, inexact: 0 };
+    for request in requests {
+        sink(request).map_err(Error::Sink)?;
+    }
+    Ok(made)
 }
 
 /// A file that a source takes its prompts from.

@@ -7,6 +7,7 @@ mod compat;
 mod demo;
 mod generate;
 mod generate_evalscope;
+mod generate_as;
 mod mock;
 mod peers;
 mod peers_evalscope;

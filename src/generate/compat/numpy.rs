@@ -20,7 +20,7 @@ impl Generator {
     }
 
     /// `integers(low, high, size=n)`, `high` excluded and above `low`, over a range that fits in 32 bits: Lemire's
-    /// multiplication with rejection (`random_bounded_uint64_fill`, numpy/random/src/distributions/distributions.c).
+    /// multiplication with rejection (`random_bounded_uint64_fill` in `numpy/random/src/distributions/distributions.c`).
     /// A range of one value draws nothing.
     pub(super) fn integers(&mut self, low: u32, high: u32, n: usize) -> Vec<u32> {
         let width = high.saturating_sub(low);
@@ -56,7 +56,7 @@ fn halves(x: u64) -> [u32; 2] {
     [(x >> 32) as u32, x as u32]
 }
 
-/// `SeedSequence(seed).generate_state(4, uint64)` (numpy/random/bit_generator.pyx, after M. E. O'Neill's `seed_seq`).
+/// `SeedSequence(seed).generate_state(4, uint64)` (`numpy/random/bit_generator.pyx`, after M. E. O'Neill's `seed_seq`).
 fn seed_sequence(seed: u64) -> [u64; 4] {
     const POOL: usize = 4;
     let [high, low] = halves(seed);

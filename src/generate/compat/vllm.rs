@@ -213,7 +213,7 @@ impl Params {
     /// What this version's flags cannot say.
     fn check(&self) -> Result<(), Error> {
         if self.num_prompts == 0 && !matches!(self.dataset, Dataset::Custom { .. }) {
-            return wrong("--num-prompts", "must be at least 1");
+            return wrong("--requests", "must be at least 1");
         }
         if self.version == Version::V0_11_0 {
             if !self.extra_body.is_empty() {
