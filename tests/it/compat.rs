@@ -100,15 +100,14 @@ fn vllm_bench_serve_of_each_version() {
             fs::read_dir(folder.path().join("out")).unwrap().map(|file| file.unwrap().path()).collect();
         let [file] = files.as_slice() else { panic!("{files:?}") };
         let name = file.file_name().unwrap().to_str().unwrap();
-        assert!(
-            name.starts_with("openai-chat-infqps-concurrency4-m-20") && name.ends_with(".json"),
-            "{name}"
-        );
+        assert!(name.starts_with("openai-chat-infqps-concurrency4-m-20"), "{name}");
         let result = json(file);
         let first =
             ["date", "endpoint_type", "backend", "label", "model_id", "tokenizer_id", "num_prompts", "tp"];
         assert_eq!(keys(&result)[..first.len()], first);
         assert_eq!(result["ttfts"].as_array().unwrap().len(), 12);
+        let texts = result["generated_texts"].as_array().unwrap();
+        assert!(texts.iter().all(|text| !text.as_str().unwrap().is_empty()), "{texts:?}");
         assert_eq!(
             (&result["completed"], &result["tokenizer_id"]),
             (&Value::from(12), &Value::from("embedded"))
@@ -271,6 +270,8 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         ("vllm-0.33.0", vllm(url, "--dataset-name hf"), "--dataset-name: 'hf' is not supported"),
         ("vllm-0.33.0", vllm(url, "--endpoint /v1/completions"), "ends with 'chat/completions'"),
         ("vllm-0.33.0", vllm(url, "--num-prompts many"), "--num-prompts: 'many'"),
+        ("vllm-0.33.0", vllm(url, "--num-prompts 0"), "--num-prompts must be at least 1"),
+        ("vllm-0.33.0", vllm(url, "--random-range-ratio 1.5"), "--random-range-ratio must be"),
         ("vllm-0.33.0", vllm(url, "--goodput ttft=3"), "--goodput takes pairs of the form KEY:VALUE"),
         ("evalscope-1.1.1", vllm(url, ""), "--as evalscope-1.1.1 is no version of vllm bench serve"),
         (

@@ -11,7 +11,7 @@ use tokentape_tokenizer::{EMBEDDED, Tokenizer};
 use super::super::headers::Headers;
 use super::super::server::until_ready;
 use super::super::traffic::Traffic;
-use super::super::{Record, note_no_effect, stamp};
+use super::super::{Record, drawn, note_no_effect, stamp};
 use super::{Config, Step, syntax};
 use crate::cli::replay::{Pace, judge, measurement, now};
 use crate::cli::{Failure, Outcome, output};
@@ -20,6 +20,7 @@ use crate::generate::compat::Data;
 use crate::generate::compat::evalscope::{self as compat, Dataset, Params, Streams};
 use crate::metrics::Dialect;
 use crate::metrics::evalscope::Version;
+use crate::python;
 use crate::replay::engine::Report;
 use crate::replay::plan::Prepared;
 use crate::replay::side;
@@ -40,7 +41,7 @@ pub(in super::super) fn exec(version: Version, args: &[String], record: &Record)
     let started = now();
     if config.params.seed.is_none() {
         // The original draws anew each time, too; the tape's header keeps what was drawn.
-        let drawn = blake3::hash(format!("{:?}", std::time::SystemTime::now()).as_bytes());
+        let drawn = drawn();
         let seed = u32::from_le_bytes([0, 1, 2, 3].map(|i| drawn.as_bytes()[i]));
         config.params.unsent_seed = Some(seed);
     }
@@ -64,7 +65,7 @@ pub(in super::super) fn exec(version: Version, args: &[String], record: &Record)
         )));
     }
     let data = file.as_ref().map(|(name, bytes)| Data { name, bytes });
-    config.params.data = data.map(|data| data.id());
+    config.params.data = data.map(Data::id);
     let streams = config.params.streams()?;
     let folder = config.output_folder(&stamp(&started, '_'));
     let sweep = Sweeping { config, tokenizer, data, folder, started: stamp(&started, '-'), record };
@@ -163,12 +164,13 @@ impl Sweeping<'_> {
             pace: Pace { rate: step.rate, arrival: schedule.as_ref().map(|_| self.arrival()) },
             schedule,
             timeout: config.timeout,
+            keeps_text: false,
             quiet: false,
         };
-        let name = self.part(step);
-        let part = (config.steps.len() > 1).then_some(name.as_str());
+        let name = part(step);
+        let name = (config.steps.len() > 1).then_some(name.as_str());
         let (info, report) =
-            traffic.run(&self.record.folder(self.dialect(), &self.started, part), self.record.force)?;
+            traffic.run(&self.record.folder(self.dialect(), &self.started, name), self.record.force)?;
         let count = |text: &str| {
             self.tokenizer.encode_plain(text).map_or(0, |ids| u32::try_from(ids.len()).unwrap_or(u32::MAX))
         };
@@ -180,19 +182,9 @@ impl Sweeping<'_> {
         Ok((run, info, report))
     }
 
-    /// The name of one run among several.
-    fn part(&self, step: Step) -> String {
-        match step.parallel {
-            Some(parallel) => format!("parallel_{parallel}_number_{}", step.number),
-            None => {
-                format!("rate_{}_number_{}", crate::python::float(step.rate.unwrap_or(-1.0)), step.number)
-            }
-        }
-    }
-
     fn test_connection(&self, params: &Params, streams: &mut Streams) -> Outcome {
         let config = &self.config;
-        if !config.tests_connection {
+        if !params.test_connection {
             return Ok(());
         }
         let body = compat::connection_test(params, streams, &self.tokenizer)?;
@@ -237,7 +229,7 @@ impl Sweeping<'_> {
         }
         let mut delays =
             |n| schedule::evalscope::delays(config.version, streams, n, step.rate).map_err(Failure::usage);
-        let times = if config.open_loop {
+        let times = if config.open_loop() {
             // Two phases, each planned by itself.
             delays(warmup)?;
             delays(requests.len() - warmup)?
@@ -259,7 +251,7 @@ impl Sweeping<'_> {
         if self.config.version == Version::V1_1_1 && self.config.steps.len() == 1 {
             self.folder.clone()
         } else {
-            self.folder.join(self.part(step))
+            self.folder.join(part(step))
         }
     }
 
@@ -279,7 +271,7 @@ impl Sweeping<'_> {
         let mut args = self.config.args.clone();
         args.insert("number".to_owned(), step.number.into());
         args.insert("parallel".to_owned(), step.parallel.map_or(Value::from(-1), Value::from));
-        if self.config.open_loop {
+        if self.config.open_loop() {
             args.insert("rate".to_owned(), step.rate.unwrap_or(-1.0).into());
         }
         args.insert("outputs_dir".to_owned(), folder.display().to_string().into());
@@ -309,6 +301,14 @@ impl Sweeping<'_> {
             fs::write(&path, &text).map_err(|error| cannot_write(&path, &error))?;
         }
         Ok(())
+    }
+}
+
+/// The name of one run among several.
+fn part(step: Step) -> String {
+    match step.parallel {
+        Some(parallel) => format!("parallel_{parallel}_number_{}", step.number),
+        None => format!("rate_{}_number_{}", python::float(step.rate.unwrap_or(-1.0)), step.number),
     }
 }
 
