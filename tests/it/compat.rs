@@ -4,13 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::Value;
 use tokentape::run::Run;
 
-use crate::support::{Mock, Scripted, failed, read_request, shown, stream_of, tokentape};
+use crate::support::{Mock, Scripted, failed, read_request, shown, signal, stream_of, tokentape};
 
 const TOKEN: &str = r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}"#;
 const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":1}}"#;
@@ -295,6 +295,28 @@ fn what_cannot_be_honoured_is_refused_by_name() {
 }
 
 #[test]
+fn a_sweep_is_interrupted_between_its_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, log) = mock(folder.path());
+    let line = evalscope(&mock.url, "--no-timestamp --sleep-interval 600")
+        .replace("org/m", "m")
+        .replace("--parallel 4 --number 12", "--parallel 1 1 --number 2 2");
+    let process = compat(folder.path(), "evalscope-1.14.1", &line)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let first = folder.path().join("outputs/m/parallel_1_number_2/benchmark_data.db");
+    while !first.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // The database is the last thing before the pause; a signal that comes earlier ends the sweep as well.
+    signal(&process, "INT");
+    assert!(failed(1, &process.wait_with_output().unwrap()).contains("interrupted"));
+    assert_eq!(arrived(mock, &log), 1 + 2);
+}
+
+#[test]
 fn help_names_every_flag_and_what_becomes_of_it() {
     for (command, flags) in [
         ("vllm bench serve --help", ["--burstiness", "--disable-tqdm", "--profile"]),
@@ -358,7 +380,7 @@ fn outline(head: &str) -> Vec<String> {
     std::iter::once(first).chain(rest).collect()
 }
 
-/// The captures of the real clients (see `fixtures/requests`), name by name and value by value, in their order.
+/// As captured from the real clients on Python 3.11 with aiohttp 3.14.5, name by name and value by value.
 #[test]
 fn headers_are_the_originals_in_their_order() {
     let aiohttp = "accept: */*, accept-encoding: gzip, deflate, user-agent: Python/3.11 aiohttp/3.14.5";

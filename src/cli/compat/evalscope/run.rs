@@ -7,14 +7,15 @@ use std::time::Duration;
 use http::HeaderMap;
 use serde_json::{Map, Value};
 use tokentape_tokenizer::{EMBEDDED, Tokenizer};
+use tokio::sync::watch;
 
 use super::super::headers::Headers;
-use super::super::server::until_ready;
+use super::super::server::{pause, until_ready};
 use super::super::traffic::Traffic;
 use super::super::{Record, drawn, note_no_effect, stamp};
 use super::{Config, Step, syntax};
 use crate::cli::replay::{Pace, judge, measurement, now};
-use crate::cli::{Failure, Outcome, output};
+use crate::cli::{Failure, Outcome, interrupt, output};
 use crate::generate;
 use crate::generate::compat::Data;
 use crate::generate::compat::evalscope::{self as compat, Dataset, Params, Streams};
@@ -68,7 +69,15 @@ pub(in super::super) fn exec(version: Version, args: &[String], record: &Record)
     config.params.data = data.map(Data::id);
     let streams = config.params.streams()?;
     let folder = config.output_folder(&stamp(&started, '_'));
-    let sweep = Sweeping { config, tokenizer, data, folder, started: stamp(&started, '-'), record };
+    let sweep = Sweeping {
+        config,
+        tokenizer,
+        data,
+        folder,
+        started: stamp(&started, '-'),
+        record,
+        interrupt: interrupt::watch()?,
+    };
     sweep.exec(streams)
 }
 
@@ -92,6 +101,8 @@ struct Sweeping<'a> {
     folder: PathBuf,
     started: String,
     record: &'a Record,
+    /// A signal may come between two runs, too.
+    interrupt: watch::Receiver<bool>,
 }
 
 impl Sweeping<'_> {
@@ -103,7 +114,11 @@ impl Sweeping<'_> {
         for (i, step) in config.steps.iter().enumerate() {
             if i > 0 {
                 eprintln!("note: sleeping {} s before the next run", config.sleep_interval.as_secs());
-                std::thread::sleep(config.sleep_interval);
+                if let Err(interrupted) = pause(config.sleep_interval, &self.interrupt) {
+                    // What is done is reported all the same.
+                    outcome = outcome.and(Err(interrupted));
+                    break;
+                }
             }
             params.number = config.params.number.map(|_| step.number);
             params.warmup_num = config.warmup.of(step.number);
@@ -192,7 +207,7 @@ impl Sweeping<'_> {
         let headers = self.headers(body.len())?;
         let request = side::request(path, headers, body.into());
         let limit = if config.version == Version::V1_1_1 { OLD_TEST_LIMIT } else { config.timeout };
-        until_ready(&config.server.target, &request, (RETRY, limit), side::Answer::is_ok)
+        until_ready(&config.server.target, &request, (RETRY, limit), &self.interrupt, side::Answer::is_ok)
     }
 
     /// The headers of one request, in the original's order.

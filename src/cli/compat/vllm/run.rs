@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokentape_tokenizer::Tokenizer;
 
 use super::super::headers::Headers;
-use super::super::server::{ask, until_ready};
+use super::super::server::{ask, never, until_ready};
 use super::super::traffic::Traffic;
 use super::super::{Record, drawn, note_no_effect, stamp};
 use super::{Config, counters, syntax};
@@ -275,7 +275,7 @@ impl Run {
             let is_good = |answer: &crate::replay::side::Answer| {
                 answer.is_ok() && (*version == Version::V0_11_0 || answer.outcome.is_success())
             };
-            until_ready(&base.target, first, (RETRY, limit), is_good)?;
+            until_ready(&base.target, first, (RETRY, limit), &never(), is_good)?;
             output::print("Initial test run completed.")?;
             output::print(if *version == Version::V0_11_0 {
                 " Starting main benchmark run...\n"
