@@ -224,6 +224,23 @@ fn what_a_version_cannot_do_is_said() {
 }
 
 #[test]
+fn a_header_of_other_parameters_is_refused() {
+    let params = Params::new(Version::V0_33_0, random(9, 0.0, 0), "m", 2);
+    let mut header = header(&params, &TOKENIZER).unwrap();
+    let again = |header: &Header| {
+        crate::generate::regenerate_with(header, &TOKENIZER, 1, &mut |_| Ok(()))
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(again(&header).map(|made| made.requests), Ok(2));
+    header.source = "vllm-0.11.0/random".to_owned();
+    let message = again(&header).unwrap_err();
+    assert!(message.contains("vllm-0.11.0/random") && message.contains("vllm-0.33.0/random"), "{message}");
+    header.params.insert("beam".to_owned(), json!(1));
+    let message = again(&header).unwrap_err();
+    assert!(message.contains("unknown field `beam`"), "{message}");
+}
+
+#[test]
 fn a_bad_file_is_named_with_its_line() {
     let custom = Dataset::Custom { output_len: None, skip_chat_template: false };
     let custom = Params::new(Version::V0_33_0, custom, "m", 3);
