@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, each its arguments and a thin function. Nothing else knows clap.
 
 mod cat;
+mod compat;
 mod demo;
 mod exit;
 mod generate;
@@ -36,6 +37,7 @@ Examples:
   tokentape generate random --requests 500 --input-tokens 100 --output-tokens 100 -o load.tape.zst
   tokentape replay load.tape.zst --url http://127.0.0.1:8000 --model my-model --concurrency 50 -o runs/first
   tokentape report runs/first --dialect vllm-0.11.0
+  tokentape compat vllm bench serve --model my-model --num-prompts 500 --max-concurrency 50
 
 Exit codes:
   0  good
@@ -59,6 +61,8 @@ enum Command {
     Replay(replay::Args),
     /// Show a run's figures as a dialect defines them
     Report(report::Args),
+    /// Run another tool's command: its flags, requests, table and result files
+    Compat(compat::Args),
     /// Run the bundled mock server
     Mock(mock::Args),
 }
@@ -74,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::exec(args),
         Command::Replay(args) => replay::exec(args),
         Command::Report(args) => report::exec(args),
+        Command::Compat(args) => compat::exec(args),
         Command::Mock(args) => mock::exec(args),
     };
     exit::report(outcome)

@@ -77,9 +77,11 @@ pub(super) fn exec(args: Args) -> Outcome {
         target: Target::new(&mock.url)?,
         plan: PlanOptions::default(),
         options: Options {
-            concurrency: args.concurrency as usize,
+            concurrency: Some(args.concurrency as usize),
+            schedule: None,
             workers: 1,
             timeout: Duration::from_secs(60),
+            keeps_text: false,
         },
         output: &run,
         force: true,

@@ -35,6 +35,8 @@ pub struct Exchange {
     pub ended: u64,
     /// How it ended, as HTTP sees it.
     pub ending: Ending,
+    /// Whether the timeline is to have the generated text in any case; else only where the server sent no usage.
+    pub keeps_text: bool,
     /// The tape's token counts.
     tokens: (Option<u32>, Option<u32>),
 }
@@ -46,6 +48,8 @@ pub struct Head {
     pub status: u16,
     /// Whether its content type is `text/event-stream`.
     pub is_stream: bool,
+    /// How the body is compressed, where it is.
+    pub encoding: Option<String>,
     /// The read that completed it.
     pub read: u32,
     /// When the request's last byte had been written.
@@ -100,6 +104,7 @@ impl Exchange {
             stamps: Stamps::default(),
             ended: dispatched,
             ending: Ending::Cancelled,
+            keeps_text: false,
             tokens: (request.input_tokens, request.output_tokens),
         }
     }
@@ -124,8 +129,11 @@ impl Exchange {
             ..Timeline::default()
         };
         let mut fault = None;
-        if self.head.as_ref().is_some_and(|head| head.status == 200 && head.is_stream) {
-            fault = read_events(&self.body, &self.marks, &mut timeline);
+        let is_readable = |head: &Head| head.status == 200 && head.is_stream && head.encoding.is_none();
+        if self.head.as_ref().is_some_and(is_readable) {
+            let text;
+            (text, fault) = read_events(&self.body, &self.marks, &mut timeline);
+            timeline.text = Some(text).filter(|_| self.keeps_text || timeline.usage.is_none());
         }
         timeline.outcome = outcome(&self.ending, self.head.as_ref(), &self.body, &timeline.events, fault);
         timeline.reads = Reads {
@@ -137,8 +145,9 @@ impl Exchange {
     }
 }
 
-/// Reads the body's events into the timeline; returns the first event that says, or is, a fault.
-fn read_events(body: &[u8], marks: &[Mark], timeline: &mut Timeline) -> Option<Outcome> {
+/// Reads the body's events into the timeline; returns the generated text, and the first event that says, or is, a
+/// fault.
+fn read_events(body: &[u8], marks: &[Mark], timeline: &mut Timeline) -> (String, Option<Outcome>) {
     let mut marks = marks.iter();
     let mut mark = Mark { read: 0, end: 0 };
     let mut fault = None;
@@ -179,11 +188,8 @@ fn read_events(body: &[u8], marks: &[Mark], timeline: &mut Timeline) -> Option<O
             timeline.finish_reason = Some(reason.into_owned());
         }
     }
-    if timeline.usage.is_none() {
-        timeline.text = Some(text);
-    }
     events.tokens = running_counts(&events.facts, &running);
-    fault
+    (text, fault)
 }
 
 /// The running count of completion tokens after each event, where the server sends one with every choice.
@@ -233,6 +239,12 @@ fn outcome(
         }
         _ => {}
     }
+    if let Some(encoding) = head.and_then(|head| head.encoding.as_deref()) {
+        let message = format!(
+            "the response is compressed ({encoding}), and compressed events cannot be timed one by one; switch that off at the server or the gateway"
+        );
+        return Outcome::Protocol { message };
+    }
     if !head.is_some_and(|head| head.is_stream) {
         let message =
             "the response is not a stream of events; a tape's bodies must ask for one with \"stream\": true";
@@ -272,11 +284,12 @@ mod tests {
             method: http::Method::POST,
             path: http::Uri::from_static("/v1/chat/completions"),
             body: bytes::Bytes::new(),
+            headers: None,
             input_tokens: Some(3),
             output_tokens: Some(2),
         };
         let mut exchange = Exchange::new(&request, 0, 900, 910);
-        exchange.head = Some(Head { status: 200, is_stream: true, read: 0, written: 920 });
+        exchange.head = Some(Head { status: 200, is_stream: true, encoding: None, read: 0, written: 920 });
         for (read, piece) in (0..).zip(pieces) {
             exchange.stamps.reads_at.push(1000 + 10 * u64::from(read));
             exchange.stamps.reads_late.push(0);
@@ -303,6 +316,13 @@ mod tests {
         assert_eq!(timeline.response_id.as_deref(), Some("chatcmpl-1"));
         assert_eq!(timeline.finish_reason.as_deref(), Some("length"));
         assert_eq!(timeline.text, None);
+    }
+
+    #[test]
+    fn the_text_is_kept_where_it_is_asked_for() {
+        let mut exchange = exchange(&[ROLE, TOKEN, LAST, USAGE, DONE], Ending::Complete);
+        exchange.keeps_text = true;
+        assert_eq!(exchange.timeline(900).text.as_deref(), Some("xy"));
     }
 
     #[test]
@@ -341,13 +361,24 @@ mod tests {
         assert_eq!(kind(exchange(&[ROLE], Ending::Cancelled)), "cancelled");
         assert_eq!(kind(exchange(&[TOKEN], Ending::TooLarge { limit: 1 })), "protocol");
         let mut refused = exchange(&["{\"error\":\"Unauthorized\"}"], Ending::Complete);
-        refused.head = Some(Head { status: 401, is_stream: false, read: 0, written: 920 });
+        refused.head = Some(Head { status: 401, is_stream: false, encoding: None, read: 0, written: 920 });
         let timeline = refused.timeline(900);
         assert_eq!(timeline.outcome, Outcome::Status { body: "{\"error\":\"Unauthorized\"}".to_owned() });
         assert!(timeline.events.is_empty());
         let mut json = exchange(&["{}"], Ending::Complete);
-        json.head = Some(Head { status: 200, is_stream: false, read: 0, written: 920 });
+        json.head = Some(Head { status: 200, is_stream: false, encoding: None, read: 0, written: 920 });
         assert_eq!(kind(json), "protocol");
+        let mut compressed = exchange(&[ROLE, TOKEN, DONE], Ending::Complete);
+        compressed.head = Some(Head {
+            status: 200,
+            is_stream: true,
+            encoding: Some("gzip".to_owned()),
+            read: 0,
+            written: 920,
+        });
+        let timeline = compressed.timeline(900);
+        assert!(timeline.events.is_empty());
+        assert!(timeline.outcome.detail().unwrap().contains("compressed (gzip)"), "{:?}", timeline.outcome);
     }
 
     #[test]
