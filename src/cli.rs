@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each its arguments and a thin function. Nothing else knows clap.
 
+mod capacity;
 mod cat;
 mod compat;
 mod demo;
@@ -12,6 +13,7 @@ mod output;
 mod progress;
 mod replay;
 mod report;
+mod sweep;
 mod verify;
 
 use std::process::ExitCode;
@@ -59,6 +61,8 @@ enum Command {
     Verify(verify::Args),
     /// Send a tape to a server and measure each request
     Replay(replay::Args),
+    /// Find the most that a server carries under service level objectives
+    Capacity(capacity::Args),
     /// Show a run's figures as a dialect defines them
     Report(report::Args),
     /// Run another tool's command: its flags, requests, table and result files
@@ -77,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Cat(args) => cat::exec(args),
         Command::Verify(args) => verify::exec(args),
         Command::Replay(args) => replay::exec(args),
+        Command::Capacity(args) => capacity::exec(args),
         Command::Report(args) => report::exec(args),
         Command::Compat(args) => compat::exec(args),
         Command::Mock(args) => mock::exec(args),

@@ -11,7 +11,7 @@ mod lengths;
 mod ordered;
 mod prompt;
 mod random;
-mod stream;
+pub(crate) mod stream;
 
 use tokentape_tokenizer::{self as tokenizer, Tokenizer};
 

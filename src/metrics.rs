@@ -8,7 +8,9 @@ pub mod definitions;
 pub mod evalscope;
 mod messages;
 pub mod native;
+pub mod slo;
 pub mod stats;
+pub mod steady;
 pub mod vllm;
 
 use std::fmt::{self, Display};

@@ -68,6 +68,11 @@ pub enum Error {
     /// There is nothing to send.
     #[error("nothing to send: the tape holds no request")]
     Empty,
+    /// No request of the tape arrives in the window asked for.
+    #[error(
+        "nothing to send: no request of the tape arrives in this window; see tokentape inspect for its times"
+    )]
+    EmptyWindow,
     /// The operating system refused a thread, a runtime or a timer.
     #[error("cannot start the replay engine: {0}")]
     System(#[from] std::io::Error),

@@ -16,6 +16,10 @@ use crate::metrics::{CountTokens, Dialect, Measurement};
 pub struct Options<'a> {
     /// Counts the tokens of a text where the server sent no usage.
     pub count_tokens: Option<CountTokens<'a>>,
+    /// Native: what makes a request good.
+    pub goodput: Option<Goodput>,
+    /// Native: show the steady part of the run alone; where there is none, all of it.
+    pub steady: bool,
     /// vLLM's dialects: what to show.
     pub vllm: VllmOptions,
 }
@@ -58,7 +62,7 @@ impl Default for VllmOptions {
 pub fn render(measurement: &Measurement<'_>, dialect: Dialect, options: &Options<'_>) -> String {
     match dialect {
         Dialect::Evalscope(version) => evalscope::tables(measurement, version, options),
-        Dialect::Native => native::table(measurement),
+        Dialect::Native => native::table(measurement, options),
         Dialect::Vllm(version) => vllm::table(version, measurement, options),
     }
 }
@@ -69,7 +73,7 @@ pub fn render(measurement: &Measurement<'_>, dialect: Dialect, options: &Options
 pub fn json(measurement: &Measurement<'_>, dialect: Dialect, options: &Options<'_>) -> String {
     match dialect {
         Dialect::Evalscope(version) => evalscope::json(measurement, version, options),
-        Dialect::Native => native::json(measurement),
+        Dialect::Native => native::json(measurement, options),
         Dialect::Vllm(version) => vllm::result_json(version, measurement, options),
     }
 }

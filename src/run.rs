@@ -9,12 +9,14 @@ pub mod verdict;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::schedule::{Shape, Slots};
 use crate::tape::format::{Header, TokenizerId};
-use crate::timeline::Timeline;
+use crate::timeline::{Ns, Timeline};
 
 pub use verdict::Verdict;
 
@@ -103,7 +105,7 @@ pub struct TargetInfo {
 }
 
 /// How a run sent.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Traffic {
     /// Requests in flight at once, at most; absent where there was no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,10 +113,22 @@ pub struct Traffic {
     /// Requests a second that the schedule was made for; absent where requests were sent as soon as the limit let them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_rate: Option<f64>,
-    /// How the schedule's times were drawn: `constant`, `poisson`, `gamma`, or in the words of the peer whose schedule
-    /// it was; absent where there was none.
+    /// How the schedule's times were drawn: `constant`, `poisson`, `gamma`, `bursts`, `recorded`, or in the words of
+    /// the peer whose schedule it was; absent where there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrival: Option<String>,
+    /// What the schedule was made from, so that it can be made again; absent where there was none, or a peer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Shape>,
+    /// The part of the tape that was sent, in ns from its start; absent where all of it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_ns: Option<Range<Ns>>,
+    /// Which slot carried which request.
+    #[serde(default)]
+    pub slots: Slots,
+    /// How long requests were sent, in ms; absent where there was no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_limit_ms: Option<u64>,
     /// Sending threads.
     pub workers: u32,
     /// The time limit of each request, in ms.
@@ -138,6 +152,9 @@ pub struct Counts {
     pub cancelled: u64,
     /// Those never sent, because of an interruption.
     pub not_sent: u64,
+    /// Requests besides, which the run's time limit left out by design.
+    #[serde(default)]
+    pub left_out: u64,
 }
 
 impl Counts {
@@ -404,12 +421,11 @@ mod tests {
             target: TargetInfo { url: "http://h".to_owned(), headers: vec![] },
             traffic: Traffic {
                 concurrency: Some(1),
-                request_rate: None,
-                arrival: None,
+                shape: Some(Shape::Recorded { speed: 2.0, from_ns: 7 }),
+                window_ns: Some(7..9),
                 workers: 1,
                 timeout_ms: 1,
-                warmup: 0,
-                warmup_failures: 0,
+                ..Traffic::default()
             },
             verdict: Verdict::of(&counts),
             counts,

@@ -1,18 +1,40 @@
 //! When each request is sent: pure arrival processes.
 //!
 //! A schedule is one delay for each request, in seconds from the run's start, in the order in which requests are sent.
-//! [`vllm`] and [`evalscope`] make those of the peers' clients, bit for bit where numpy's floats come from glibc;
-//! [`offset_ns`] is how a tape holds them. What becomes of a request that is due while all slots are taken is the
-//! replay's matter.
+//! [`Shape`] is what `tokentape replay` is asked for: a rate or a ramp with gaps of a [`Law`], bursts, or the tape's own
+//! times. [`vllm`] and [`evalscope`] make those of the peers' clients, bit for bit where numpy's floats come from
+//! glibc; [`offset_ns`] is how a tape holds them. What becomes of a request that is due while all slots are taken is
+//! the replay's matter.
 
 pub mod evalscope;
+mod law;
+mod pace;
+mod shape;
 pub mod vllm;
+
+pub use law::Law;
+pub use pace::Pace;
+pub use shape::Shape;
+
+use serde::{Deserialize, Serialize};
+
+/// Which slot carries which request.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Slots {
+    /// The slot that is free first takes the next request.
+    #[default]
+    Queue,
+    /// Slot s of n carries the requests s, s + n, s + 2n and so on of the plan: the same ones in every run, whatever
+    /// became of the others. Only with a limit.
+    Static,
+}
 
 /// Why there is no schedule.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{flag} {reason}")]
 pub struct Error {
-    /// The parameter, as the peer's flag.
+    /// The parameter, as its flag.
     pub flag: &'static str,
     /// What is wrong with it.
     pub reason: String,

@@ -78,11 +78,10 @@ pub(super) fn exec(args: Args) -> Outcome {
         plan: PlanOptions::default(),
         options: Options {
             concurrency: Some(args.concurrency as usize),
-            schedule: None,
-            workers: 1,
             timeout: Duration::from_secs(60),
-            keeps_text: false,
+            ..Options::default()
         },
+        shape: None,
         output: &run,
         force: true,
         quiet: args.quiet,

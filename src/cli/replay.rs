@@ -1,17 +1,27 @@
 //! `tokentape replay`: send a tape to a server and measure each request.
 
+pub(super) mod server;
+pub(super) mod traffic;
+
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use self::server::ServerArgs;
+use self::traffic::{Traffic as Asked, TrafficArgs};
 use super::progress::Progress;
+use super::sweep::Sweep;
 use super::{Failure, Outcome, interrupt, output};
-use crate::metrics::{Dialect, Measurement};
+use crate::metrics::vllm::Goodput;
+use crate::metrics::{Dialect, Measurement, slo};
 use crate::replay::engine::{Options, Report};
 use crate::replay::plan::PlanOptions;
 use crate::replay::{self, Plan, Target};
 use crate::report;
 use crate::run::{Counts, FORMAT, Machine, RunInfo, RunWriter, TargetInfo, Traffic, Verdict, Workload};
+use crate::schedule::Shape;
 use crate::tape;
+use crate::timeline::Ns;
 
 /// Send a tape to a server and measure each request.
 #[derive(Debug, clap::Args)]
@@ -19,39 +29,18 @@ use crate::tape;
 pub(super) struct Args {
     /// The tape
     tape: PathBuf,
-    /// The server, such as <http://127.0.0.1:8000>; a base path is kept, and a closing /v1 may be given or left out
-    #[arg(long)]
-    url: String,
-    /// Put this model's name into each body, in place of the tape's
-    #[arg(long)]
-    model: Option<String>,
-    /// Requests in flight at once
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    concurrency: u32,
-    /// Send only the tape's first N requests
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    requests: Option<u64>,
-    /// Send the tape's last N requests before the clock starts, and keep them out of the figures
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    warmup: u64,
-    /// Time limit of each request
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
-    timeout: Duration,
-    /// Send `Authorization: Bearer` with the key in this environment variable
-    #[arg(long, value_name = "VAR")]
-    api_key_env: Option<String>,
-    /// Send this header with each request; may be repeated
-    #[arg(long = "header", value_name = "NAME: VALUE")]
-    headers: Vec<String>,
-    /// Trust the certificate authorities in this PEM file too
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// Sending threads, each with its share of the connections
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    workers: u32,
-    /// The run's folder, made here
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    #[command(flatten)]
+    traffic: TrafficArgs,
+    /// The run's folder, made here; of a sweep, the folder of its runs' folders
     #[arg(short, long, value_name = "RUN")]
     output: PathBuf,
+    /// What makes a request good, such as ttft:200ms,tpot:30ms,e2el:5s: report goodput
+    #[arg(long, value_name = "OBJECTIVES", value_parser = slo::parse_goodput)]
+    goodput: Option<Goodput>,
     /// Replace a run that is there already
     #[arg(long)]
     force: bool,
@@ -63,56 +52,78 @@ pub(super) struct Args {
     quiet: bool,
 }
 
+/// Which of a tape's requests.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct SelectionArgs {
+    /// Send only the tape's first N requests
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    requests: Option<u64>,
+    /// Send the tape's last N requests before the clock starts, and keep them out of the figures
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    warmup: u64,
+}
+
 const EXAMPLES: &str = "\
 Examples:
   tokentape replay load.tape.zst --url http://127.0.0.1:8000 --model my-model --concurrency 50 -o runs/first
+  tokentape replay load.tape.zst --url http://127.0.0.1:8000 --rate 20 --duration 60s -o runs/poisson
+  tokentape replay load.tape.zst --url http://127.0.0.1:8000 --as-recorded --speed 2 -o runs/twice
+  tokentape replay load.tape.zst --url http://127.0.0.1:8000 --concurrency 1,10,50 -o runs/sweep
   tokentape replay load.tape.zst --url https://gateway.example/v1 --api-key-env API_KEY --concurrency 8 -o runs/gate
 
 Ctrl-C ends the run in order: requests in flight are cut, and what was measured is kept.
 The run is INVALID, and the exit code 1, if any request failed or was not sent.";
 
 pub(super) fn exec(args: Args) -> Outcome {
-    let mut target = Target::new(&args.url)?;
-    target.ca_file.clone_from(&args.ca_file);
-    for header in &args.headers {
-        target.header(header)?;
+    let points = args.traffic.points()?;
+    let target = args.server.target()?;
+    if let [point] = &points[..] {
+        let (info, report) = args.job(&target, &point.traffic, &args.output).run()?;
+        output::print(&summary(&info, &report, args.goodput, args.json))?;
+        if !args.json {
+            output::print(&format!("run left in {}\n", args.output.display()))?;
+        }
+        return judge(&info, &report);
     }
-    if let Some(variable) = &args.api_key_env {
-        let key = std::env::var(variable)
-            .map_err(|_| Failure::usage(format_args!("--api-key-env: the variable {variable} is not set")))?;
-        target.api_key(&key)?;
+    let mut sweep = Sweep::new(args.goodput);
+    for point in &points {
+        let folder = args.output.join(&point.name);
+        let (info, report) = args.job(&target, &point.traffic, &folder).run()?;
+        sweep.add(&point.name, &info, &report);
+        if !args.quiet {
+            eprintln!("{}: {}", point.name, info.verdict.line());
+        }
+        if report.interrupted {
+            break;
+        }
     }
-    let job = Job {
-        tape: &args.tape,
-        target,
-        plan: PlanOptions { requests: args.requests, warmup: args.warmup, model: args.model },
-        options: Options {
-            concurrency: Some(args.concurrency as usize),
-            schedule: None,
-            workers: args.workers as usize,
-            timeout: args.timeout,
-            keeps_text: false,
-        },
-        output: &args.output,
-        force: args.force,
-        quiet: args.quiet,
-    };
-    let (info, report) = job.run()?;
-    output::print(&summary(&info, &report, args.json))?;
+    output::print(&if args.json { sweep.json() } else { sweep.table() })?;
     if !args.json {
-        output::print(&format!("run left in {}\n", args.output.display()))?;
+        output::print(&format!("runs left in {}\n", args.output.display()))?;
     }
-    judge(&info, &report)
+    sweep.judge()
+}
+
+impl Args {
+    fn job<'a>(&'a self, target: &Target, traffic: &Asked, output: &'a Path) -> Job<'a> {
+        Job::new(&self.tape, target.clone(), (&self.server, &self.selection), traffic, output)
+            .with(self.force, self.quiet)
+    }
 }
 
 /// The native figures of a run.
-fn summary(info: &RunInfo, report: &Report, json: bool) -> String {
+fn summary(info: &RunInfo, report: &Report, goodput: Option<Goodput>, json: bool) -> String {
     let measurement = measurement(info, report);
+    let options = report::Options { goodput, ..report::Options::default() };
     if json {
-        report::json(&measurement, Dialect::Native, &report::Options::default())
+        report::json(&measurement, Dialect::Native, &options)
     } else {
-        let table = report::render(&measurement, Dialect::Native, &report::Options::default());
-        format!("{table}verdict: {}\n", info.verdict.line())
+        let table = report::render(&measurement, Dialect::Native, &options);
+        let left_out = match info.counts.left_out {
+            0 => String::new(),
+            count => format!("left out by --duration: {count} requests of the tape\n"),
+        };
+        format!("{table}{left_out}verdict: {}\n", info.verdict.line())
     }
 }
 
@@ -146,14 +157,45 @@ pub(super) struct Job<'a> {
     pub(super) target: Target,
     pub(super) plan: PlanOptions,
     pub(super) options: Options,
+    /// What the schedule is made from, where there is one.
+    pub(super) shape: Option<Shape>,
     pub(super) output: &'a Path,
     pub(super) force: bool,
     pub(super) quiet: bool,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    /// The replay that arguments ask for.
+    pub(super) fn new(
+        tape: &'a Path,
+        target: Target,
+        (server, selection): (&ServerArgs, &SelectionArgs),
+        traffic: &Asked,
+        output: &'a Path,
+    ) -> Self {
+        let options = Options {
+            concurrency: traffic.concurrency.map(|limit| limit as usize),
+            slots: traffic.slots,
+            duration: traffic.duration,
+            workers: server.workers as usize,
+            timeout: server.timeout,
+            ..Options::default()
+        };
+        let plan = PlanOptions {
+            requests: selection.requests,
+            window: traffic.window.clone(),
+            warmup: selection.warmup,
+            model: server.model.clone(),
+        };
+        Self { tape, target, plan, options, shape: traffic.shape, output, force: false, quiet: false }
+    }
+
+    pub(super) fn with(self, force: bool, quiet: bool) -> Self {
+        Self { force, quiet, ..self }
+    }
+
     /// Replays the tape and leaves the run in its folder.
-    pub(super) fn run(&self) -> Result<(RunInfo, Report), Failure> {
+    pub(super) fn run(mut self) -> Result<(RunInfo, Report), Failure> {
         let reader = tape::Reader::open(self.tape)?;
         let workload = Workload::of(self.tape, reader.header());
         let (total, digest) = (reader.footer().requests, reader.footer().workload_digest.clone());
@@ -169,8 +211,32 @@ impl Job<'_> {
         }
         let workload = Workload { model: self.plan.model.clone(), ..workload };
         let writer = RunWriter::create(self.output, self.force)?;
-        let sending = Sending { plan, target: &self.target, options: &self.options, pace: Pace::default() };
-        sending.run(workload, writer, self.quiet)
+        let mut pace = Pace { window: self.plan.window, ..Pace::default() };
+        if let Some(shape) = &self.shape {
+            self.options.schedule = Some(shape.offsets(&plan.offsets())?);
+            pace = Pace {
+                rate: shape.rate(),
+                arrival: Some(shape.arrival().to_owned()),
+                shape: self.shape,
+                ..pace
+            };
+        }
+        let sending = Sending { plan, target: &self.target, options: &self.options, pace };
+        let (info, report) = sending.run(workload, writer, self.quiet)?;
+        if info.counts.left_out == 0 && !report.interrupted && !self.quiet {
+            note_early_end(self.options.duration, &report);
+        }
+        Ok((info, report))
+    }
+}
+
+/// A run that was to last longer than its tape says so.
+fn note_early_end(limit: Option<Duration>, report: &Report) {
+    let last = report.timelines.iter().map(|timeline| timeline.dispatched_ns).max().unwrap_or(0);
+    let last = Duration::from_nanos(last);
+    if let Some(limit) = limit.filter(|limit| *limit > last) {
+        let (last, limit) = (last.as_secs_f64(), limit.as_secs_f64());
+        eprintln!("note: the tape ended early: its last request was sent after {last:.1} s of {limit:.1} s");
     }
 }
 
@@ -181,6 +247,10 @@ pub(super) struct Pace {
     pub(super) rate: Option<f64>,
     /// How the times were drawn.
     pub(super) arrival: Option<String>,
+    /// What they were made from, where it was not a peer's schedule.
+    pub(super) shape: Option<Shape>,
+    /// The part of the tape that is sent.
+    pub(super) window: Option<Range<Ns>>,
 }
 
 /// A plan, about to be sent.
@@ -212,7 +282,8 @@ impl Sending<'_> {
         })?;
         progress.finish();
         written?;
-        let counts = Counts::of(plan.requests.len() as u64, &report.timelines);
+        let to_measure = (plan.requests.len() as u64).saturating_sub(report.left_out);
+        let counts = Counts { left_out: report.left_out, ..Counts::of(to_measure, &report.timelines) };
         let info = RunInfo {
             format: FORMAT,
             created_by: concat!("tokentape ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -229,6 +300,12 @@ impl Sending<'_> {
                 concurrency: options.concurrency.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
                 request_rate: pace.rate,
                 arrival: pace.arrival,
+                shape: pace.shape,
+                window_ns: pace.window,
+                slots: options.slots,
+                duration_limit_ms: options
+                    .duration
+                    .map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
                 workers: u32::try_from(options.workers).unwrap_or(u32::MAX),
                 timeout_ms: u64::try_from(options.timeout.as_millis()).unwrap_or(u64::MAX),
                 warmup: plan.warmup.len() as u64,
@@ -260,7 +337,9 @@ impl From<replay::Error> for Failure {
     fn from(error: replay::Error) -> Self {
         match error {
             replay::Error::Tape(_) | replay::Error::Model { .. } | replay::Error::Empty => Self::input(error),
-            replay::Error::Url { .. } | replay::Error::Header { .. } => Self::usage(error),
+            replay::Error::Url { .. } | replay::Error::Header { .. } | replay::Error::EmptyWindow => {
+                Self::usage(error)
+            }
             replay::Error::Unreachable { .. } | replay::Error::Tls(_) | replay::Error::System(_) => {
                 Self::run(error)
             }

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::{Failure, Outcome, output};
-use crate::metrics::{Dialect, Measurement};
+use crate::metrics::steady::Window;
+use crate::metrics::vllm::Goodput;
+use crate::metrics::{Dialect, Measurement, slo};
 use crate::report;
 use crate::run::Run;
 
@@ -18,6 +20,13 @@ pub(super) struct Args {
     /// evalscope-1.14.1
     #[arg(long, value_name = "DIALECT", default_value_t = Dialect::Native)]
     dialect: Dialect,
+    /// What makes a request good, such as ttft:200ms,tpot:30ms,e2el:5s: report goodput (native and vLLM's dialects)
+    #[arg(long, value_name = "OBJECTIVES", value_parser = slo::parse_goodput)]
+    goodput: Option<Goodput>,
+    /// Only the steady part of the run: from the first to the last moment at which 95 % of the concurrency limit are in
+    /// flight (native dialect)
+    #[arg(long)]
+    steady: bool,
     /// The form of the output
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -44,6 +53,7 @@ Examples:
   tokentape report runs/first
   tokentape report runs/first --dialect vllm-0.11.0
   tokentape report runs/first --dialect evalscope-1.1.1 --json
+  tokentape report runs/first --steady --goodput ttft:200ms,tpot:30ms
   tokentape report runs/first --format hlog -o first.hlog";
 
 pub(super) fn exec(args: Args) -> Outcome {
@@ -54,7 +64,12 @@ pub(super) fn exec(args: Args) -> Outcome {
         concurrency: run.info.traffic.concurrency,
         request_rate: run.info.traffic.request_rate,
     };
-    let options = report::Options::default();
+    if args.steady {
+        check_steady(&args, &measurement)?;
+    }
+    let mut options =
+        report::Options { goodput: args.goodput, steady: args.steady, ..report::Options::default() };
+    options.vllm.goodput = args.goodput;
     let format = if args.json { Format::Json } else { args.format };
     let bytes = match format {
         Format::Table if args.dialect == Dialect::Native => {
@@ -73,4 +88,20 @@ pub(super) fn exec(args: Args) -> Outcome {
         }
         None => output::print_bytes(&bytes),
     }
+}
+
+/// What is asked for must be there to be shown.
+fn check_steady(args: &Args, measurement: &Measurement<'_>) -> Outcome {
+    if args.dialect != Dialect::Native || args.format == Format::Hlog {
+        return Err(Failure::usage(
+            "--steady shows the native figures; leave out --dialect and --format hlog",
+        ));
+    }
+    if Window::of(measurement).is_none() {
+        return Err(Failure::input(format_args!(
+            "{}: the run has no steady part: 95 % of its concurrency limit were never in flight",
+            args.run.display()
+        )));
+    }
+    Ok(())
 }

@@ -10,13 +10,13 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// What random numbers are drawn for: the key of its streams.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Purpose {
+pub(crate) struct Purpose {
     key: [u8; 32],
 }
 
 impl Purpose {
     /// The key is BLAKE3's key derivation from the seed (8 bytes, little endian) and the purpose's name.
-    pub(super) fn new(seed: u64, name: &str) -> Self {
+    pub(crate) fn new(seed: u64, name: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("tokentape generate 1");
         hasher.update(&seed.to_le_bytes());
         hasher.update(name.as_bytes());
@@ -24,7 +24,7 @@ impl Purpose {
     }
 
     /// The stream of one index, from its beginning.
-    pub(super) fn stream(&self, index: u64) -> Stream {
+    pub(crate) fn stream(&self, index: u64) -> Stream {
         let mut rng = ChaCha8Rng::from_seed(self.key);
         rng.set_stream(index);
         Stream { rng }
@@ -33,14 +33,14 @@ impl Purpose {
 
 /// The random numbers of one purpose and index.
 #[derive(Clone, Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     rng: ChaCha8Rng,
 }
 
 impl Stream {
     /// A number below `limit`, each with the same probability; 0 where `limit` is 0. Lemire's method (ACM TOMACS
     /// 29(1), 2019): the high half of a 128-bit product, and another try in the few cases that would favour some.
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         loop {
             let product = u128::from(self.rng.next_u64()) * u128::from(limit);
             #[expect(clippy::cast_possible_truncation, reason = "the halves of the product")]
@@ -51,8 +51,14 @@ impl Stream {
         }
     }
 
+    /// A number from 0 up to, and not including, 1: 53 random bits, as a multiple of 2^-53.
+    pub(crate) fn unit(&mut self) -> f64 {
+        const STEP: f64 = 1.0 / (1_u64 << 53) as f64;
+        (self.rng.next_u64() >> 11) as f64 * STEP
+    }
+
     /// A number of the range, each with the same probability.
-    pub(super) fn within(&mut self, range: &RangeInclusive<u32>) -> u32 {
+    pub(crate) fn within(&mut self, range: &RangeInclusive<u32>) -> u32 {
         let span = u64::from(range.end().saturating_sub(*range.start())) + 1;
         #[expect(clippy::cast_possible_truncation, reason = "at most the range's end")]
         let above = self.below(span) as u32;
@@ -110,6 +116,17 @@ mod tests {
         assert!((0..1000).all(|_| stream.below(limit) < limit));
         assert_eq!(stream.below(0), 0);
         assert_eq!(stream.below(1), 0);
+    }
+
+    #[test]
+    fn units_are_golden_and_below_1() {
+        let mut stream = Purpose::new(0, "arrival").stream(0);
+        let drawn: Vec<f64> = (0..1000).map(|_| stream.unit()).collect();
+        assert_eq!(drawn[..2].iter().map(|unit| unit.to_bits()).collect::<Vec<_>>(), [0, 0]);
+        assert!(drawn.iter().all(|unit| (0.0..1.0).contains(unit)));
+        let mean = drawn.iter().sum::<f64>() / 1000.0;
+        // The mean's standard deviation is 1 / sqrt(12 * 1000): four of them.
+        assert!((mean - 0.5).abs() < 0.0365, "{mean}");
     }
 
     #[test]

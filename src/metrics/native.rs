@@ -234,13 +234,13 @@ fn response_end(timeline: &Timeline) -> Ns {
 }
 
 /// A request's output tokens.
-struct OutputTokens {
-    count: u64,
+pub(super) struct OutputTokens {
+    pub(super) count: u64,
     /// Whether the server said so.
     from_server: bool,
 }
 
-fn output_tokens(timeline: &Timeline) -> OutputTokens {
+pub(super) fn output_tokens(timeline: &Timeline) -> OutputTokens {
     let usage = timeline.usage.map(|usage| usage.completion_tokens);
     match usage.or(timeline.events.tokens.last().copied()) {
         Some(count) => OutputTokens { count: u64::from(count), from_server: true },
@@ -289,7 +289,7 @@ fn count_tokens(timelines: &[Timeline]) -> Tokens {
 
 /// The most requests between send and end at one moment. One that ends in the nanosecond in which another is sent
 /// was not with it.
-fn peak_concurrency(timelines: &[Timeline]) -> u64 {
+pub(super) fn peak_concurrency(timelines: &[Timeline]) -> u64 {
     let sent = || timelines.iter().filter(|timeline| timeline.outcome != Outcome::NotSent);
     let mut starts: Vec<Ns> = sent().map(|timeline| timeline.dispatched_ns).collect();
     let mut ends: Vec<Ns> = sent().map(|timeline| timeline.end_ns.max(timeline.dispatched_ns)).collect();

@@ -24,6 +24,7 @@ use super::exchange::Exchange;
 use super::plan::Prepared;
 use super::slot::{Slot, interrupted};
 use super::{Error, Plan, Target};
+use crate::schedule::Slots;
 use crate::timeline::{Ns, Timeline};
 
 /// How to replay.
@@ -34,6 +35,11 @@ pub struct Options {
     /// When each request is to be sent, in ns from the run's start, in tape order and never earlier than the one
     /// before it. Without a schedule, as soon as the limit allows.
     pub schedule: Option<Vec<Ns>>,
+    /// Which slot carries which request.
+    pub slots: Slots,
+    /// Dispatch nothing from this time on, from the run's start. What is in flight then is waited for; the rest is
+    /// left out.
+    pub duration: Option<Duration>,
     /// How many threads send; slots are dealt out to them.
     pub workers: usize,
     /// The time limit of each request, from its dispatch.
@@ -42,11 +48,28 @@ pub struct Options {
     pub keeps_text: bool,
 }
 
+/// One request after another, without a schedule.
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            concurrency: Some(1),
+            schedule: None,
+            slots: Slots::default(),
+            duration: None,
+            workers: 1,
+            timeout: Duration::from_secs(600),
+            keeps_text: false,
+        }
+    }
+}
+
 /// What a replay brought.
 #[derive(Debug)]
 pub struct Report {
-    /// One timeline for each request of the plan, in tape order.
+    /// One timeline for each request of the plan that was not left out, in tape order.
     pub timelines: Vec<Timeline>,
+    /// How many requests the time limit of the run left out.
+    pub left_out: u64,
     /// The run's start on the monotonic clock: the zero of every timeline.
     pub start_monotonic_ns: u64,
     /// From the run's start to the end of the last request.
@@ -76,14 +99,16 @@ pub fn run(
     // Without a limit and a schedule, everything is due at once.
     let at_once = options.concurrency.is_none().then(|| vec![0; plan.requests.len()]);
     let schedule = options.schedule.as_ref().or(at_once.as_ref());
+    let until = options.duration.map(|limit| Ns::try_from(limit.as_nanos()).unwrap_or(Ns::MAX));
+    let hands = if options.slots == Slots::Static && options.concurrency.is_some() { slots } else { 1 };
     let shared = Shared {
         target,
         connector: &connector,
         timeout: options.timeout,
         workers,
         limited: options.concurrency.is_some(),
-        warmup: Queue::new(&plan.warmup, None),
-        measured: Queue::new(&plan.requests, schedule.map(Vec::as_slice)),
+        warmup: Queue::new(&plan.warmup, None, None, 1),
+        measured: Queue::new(&plan.requests, schedule.map(Vec::as_slice), until, hands),
         barrier: Barrier::new(workers),
         start: OnceLock::new(),
         fault: Mutex::new(None),
@@ -116,7 +141,12 @@ pub fn run(
         return Err(fault);
     }
     let duration_ns = timelines.iter().map(|timeline| timeline.end_ns).max().unwrap_or(0);
-    let unsent = shared.measured.rest();
+    let interrupted = *interrupt.borrow();
+    let mut unsent = shared.measured.rest();
+    let mut left_out = 0;
+    if until.is_some() && !interrupted {
+        left_out = std::mem::take(&mut unsent).len() as u64;
+    }
     for request in unsent {
         let timeline = Timeline {
             index: request.index,
@@ -130,9 +160,10 @@ pub fn run(
     timelines.sort_by_key(|timeline| timeline.index);
     Ok(Report {
         timelines,
+        left_out,
         start_monotonic_ns: shared.start.get().copied().unwrap_or(0),
         duration_ns,
-        interrupted: *interrupt.borrow(),
+        interrupted,
         warmup_failures,
     })
 }
@@ -142,7 +173,10 @@ struct Queue<'p> {
     requests: &'p [Prepared],
     /// When each is due, in ns from the run's start.
     schedule: Option<&'p [Ns]>,
-    next: Mutex<usize>,
+    /// From when on nothing is given out, in ns from the run's start.
+    until: Option<Ns>,
+    /// The next request of each hand. With n of them, hand h deals out every nth, from the hth on.
+    next: Mutex<Vec<usize>>,
     /// Those that were taken and never sent.
     returned: Mutex<Vec<&'p Prepared>>,
 }
@@ -157,19 +191,29 @@ struct Turn<'p> {
 }
 
 impl<'p> Queue<'p> {
-    fn new(requests: &'p [Prepared], schedule: Option<&'p [Ns]>) -> Self {
-        Self { requests, schedule, next: Mutex::new(0), returned: Mutex::new(Vec::new()) }
+    fn new(requests: &'p [Prepared], schedule: Option<&'p [Ns]>, until: Option<Ns>, hands: usize) -> Self {
+        let next = Mutex::new((0..hands).collect());
+        Self { requests, schedule, until, next, returned: Mutex::new(Vec::new()) }
     }
 
-    /// The next request and the moment of its taking. Both are had under one lock: tape order is send order, on
-    /// however many threads.
-    fn take(&self) -> Option<Turn<'p>> {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The next request for this slot, in a run that started then, and the moment of its taking. Both are had under
+    /// one lock: with one hand, tape order is send order, on however many threads.
+    fn take(&self, slot: u32, start: Option<u64>) -> Option<Turn<'p>> {
+        let mut hands = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = hands.len();
+        let next = hands.get_mut(slot as usize % count)?;
         let request = self.requests.get(*next)?;
         // A schedule that ends too soon has its last time for the rest.
         let due = self.schedule.and_then(|schedule| schedule.get(*next).or(schedule.last()).copied());
-        *next += 1;
-        Some(Turn { request, due, taken: monotonic_ns() })
+        let taken = monotonic_ns();
+        if let Some(until) = self.until {
+            let elapsed = taken.saturating_sub(start.unwrap_or(taken));
+            if elapsed.max(due.unwrap_or(0)) >= until {
+                return None;
+            }
+        }
+        *next += count;
+        Some(Turn { request, due, taken })
     }
 
     /// Takes back a request that was not sent after all.
@@ -179,9 +223,10 @@ impl<'p> Queue<'p> {
 
     /// The requests that nobody sent.
     fn rest(&self) -> Vec<&'p Prepared> {
-        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let hands = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
-        returned.iter().copied().chain(&self.requests[next..]).collect()
+        let waiting = hands.iter().flat_map(|next| self.requests.iter().skip(*next).step_by(hands.len()));
+        returned.iter().copied().chain(waiting).collect()
     }
 }
 
@@ -278,17 +323,18 @@ impl<'p> Worker<'_, 'p> {
 
     /// One slot's turns, until there is none left or the run is interrupted.
     async fn take_turns(&self, mut slot: Slot, queue: &Queue<'p>) -> Slot {
-        let mut free_since = self.shared.start.get().copied();
+        let start = self.shared.start.get().copied();
+        let mut free_since = start;
         while !*self.interrupt.borrow() {
-            let Some(turn) = queue.take() else {
+            let Some(turn) = queue.take(slot.number, start) else {
                 break;
             };
             let (scheduled, dispatched) = match turn.due.map(|due| self.moment(due)) {
-                None => (free_since.unwrap_or(turn.taken), turn.taken),
+                None => (free_since.unwrap_or(turn.taken), Some(turn.taken)),
                 Some(due) => {
                     tokio::select! {
                         biased;
-                        () = self.wait_until(due) => (due, monotonic_ns()),
+                        () = self.wait_until(due) => (due, None),
                         () = interrupted(self.interrupt.clone()) => {
                             queue.give_back(turn.request);
                             break;
@@ -311,7 +357,7 @@ impl<'p> Worker<'_, 'p> {
         let mut number = idle.iter().map(|slot| slot.number).max().unwrap_or(0);
         let step = u32::try_from(self.shared.workers).unwrap_or(u32::MAX);
         'requests: while !*self.interrupt.borrow() {
-            let Some(turn) = queue.take() else {
+            let Some(turn) = queue.take(0, self.shared.start.get().copied()) else {
                 break;
             };
             let due = turn.due.map_or(turn.taken, |due| self.moment(due));
@@ -334,21 +380,24 @@ impl<'p> Worker<'_, 'p> {
                 number = number.saturating_add(step);
                 Slot { number, connection: None }
             });
-            busy.push(self.send(slot, turn.request, due, monotonic_ns()));
+            // Sent, and stamped, when it is polled next: after those of a burst that are before it.
+            busy.push(self.send(slot, turn.request, due, None));
         }
         while let Some((_, exchange)) = busy.next().await {
             drop(self.ended.send(exchange));
         }
     }
 
+    /// Sends a request on a slot: dispatched then, or else at the first poll.
     async fn send(
         &self,
         slot: Slot,
         request: &Prepared,
         scheduled: u64,
-        dispatched: u64,
+        dispatched: Option<u64>,
     ) -> (Slot, Exchange) {
         let Shared { connector, target, timeout, .. } = *self.shared;
+        let dispatched = dispatched.unwrap_or_else(monotonic_ns);
         let exchange = Exchange::new(request, slot.number, scheduled, dispatched);
         slot.carry(exchange, request, (connector, target), timeout, self.interrupt.clone()).await
     }

@@ -281,6 +281,7 @@ mod tests {
     fn exchange(pieces: &[&str], ending: Ending) -> Exchange {
         let request = Prepared {
             index: 7,
+            offset_ns: 0,
             method: http::Method::POST,
             path: http::Uri::from_static("/v1/chat/completions"),
             body: bytes::Bytes::new(),

@@ -1,5 +1,7 @@
 //! What will be sent, prepared before the clock starts: pure.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -7,12 +9,15 @@ use serde_json::value::RawValue;
 use super::{Error, Target};
 use crate::tape::digest::WorkloadDigest;
 use crate::tape::format::Request;
+use crate::timeline::Ns;
 
 /// One request, ready to send.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     /// Its index in the tape.
     pub index: u64,
+    /// When it arrives, in ns from the tape's start.
+    pub offset_ns: Ns,
     /// The HTTP method.
     pub method: http::Method,
     /// The path as sent.
@@ -30,7 +35,7 @@ pub struct Prepared {
 /// Everything that a replay sends, in order.
 #[derive(Debug)]
 pub struct Plan {
-    /// The measured requests: the tape's first ones, in tape order.
+    /// The measured requests: the first ones of the tape, or of a window of it, in tape order.
     pub requests: Vec<Prepared>,
     /// Sent before the clock starts, and kept out of the figures: the tape's last ones, in tape order. They are
     /// requests of their own where the tape is long enough, so that measured prompts meet a cold prefix cache.
@@ -46,8 +51,10 @@ pub struct Plan {
 /// How to make a plan.
 #[derive(Clone, Debug, Default)]
 pub struct PlanOptions {
-    /// How many requests to measure; all of the tape's if absent.
+    /// How many requests to measure; all of the tape's, or of its window's, if absent.
     pub requests: Option<u64>,
+    /// Measure only requests that arrive in this part of the tape, in ns from its start.
+    pub window: Option<Range<Ns>>,
     /// How many requests to send before the clock starts.
     pub warmup: u64,
     /// The model's name to put into each body.
@@ -62,12 +69,12 @@ impl Plan {
         target: &Target,
         options: &PlanOptions,
     ) -> Result<Self, Error> {
-        let measured = options.requests.unwrap_or(total).min(total);
+        let measured = options.requests.unwrap_or(total);
         let warmup_from = total - options.warmup.min(total);
         let mut plan = Self {
             requests: Vec::new(),
             warmup: Vec::new(),
-            warmup_overlaps: options.warmup > 0 && warmup_from < measured,
+            warmup_overlaps: false,
             workload_digest: String::new(),
             wire_digest: String::new(),
         };
@@ -75,7 +82,10 @@ impl Plan {
         let mut wire = WorkloadDigest::new();
         for request in requests {
             let request = request.map_err(Into::into)?;
-            let (is_measured, is_warmup) = (request.index < measured, request.index >= warmup_from);
+            let is_within = options.window.as_ref().is_none_or(|window| window.contains(&request.offset_ns));
+            let is_measured = is_within && (plan.requests.len() as u64) < measured;
+            let is_warmup = request.index >= warmup_from;
+            plan.warmup_overlaps |= is_measured && is_warmup;
             if !is_measured && !is_warmup {
                 continue;
             }
@@ -95,11 +105,17 @@ impl Plan {
             }
         }
         if plan.requests.is_empty() {
-            return Err(Error::Empty);
+            return Err(if options.window.is_some() { Error::EmptyWindow } else { Error::Empty });
         }
         plan.workload_digest = workload.finish();
         plan.wire_digest = wire.finish();
         Ok(plan)
+    }
+
+    /// When each measured request arrives, in ns from the tape's start.
+    #[must_use]
+    pub fn offsets(&self) -> Vec<Ns> {
+        self.requests.iter().map(|request| request.offset_ns).collect()
     }
 }
 
@@ -109,6 +125,7 @@ impl Prepared {
         let wrong = |what: &str| Error::Url { url: request.path.clone(), reason: what.to_owned() };
         Ok(Self {
             index: request.index,
+            offset_ns: request.offset_ns,
             method: request.method.parse().map_err(|_| wrong("its method is not an HTTP method"))?,
             path: request.path.parse().map_err(|_| wrong("it is not a path"))?,
             body: request.body.into(),
@@ -160,7 +177,7 @@ mod tests {
     fn request(index: u64, body: &[u8]) -> Request {
         Request {
             index,
-            offset_ns: 0,
+            offset_ns: index * 1000,
             method: "POST".to_owned(),
             path: "/v1/chat/completions".to_owned(),
             body: body.to_vec(),
@@ -211,7 +228,7 @@ mod tests {
 
     #[test]
     fn warmup_takes_the_requests_that_are_not_measured() {
-        let options = PlanOptions { requests: Some(6), warmup: 3, model: None };
+        let options = PlanOptions { requests: Some(6), warmup: 3, ..PlanOptions::default() };
         let plan = plan(10, &options);
         assert_eq!(plan.requests.iter().map(|r| r.index).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
         assert_eq!(plan.warmup.iter().map(|r| r.index).collect::<Vec<_>>(), [7, 8, 9]);
@@ -220,8 +237,23 @@ mod tests {
 
     #[test]
     fn a_short_tape_warms_up_with_measured_requests_and_says_so() {
-        let plan = plan(4, &PlanOptions { requests: None, warmup: 9, model: None });
+        let plan = plan(4, &PlanOptions { warmup: 9, ..PlanOptions::default() });
         assert_eq!((plan.requests.len(), plan.warmup.len(), plan.warmup_overlaps), (4, 4, true));
+    }
+
+    #[test]
+    fn a_window_chooses_by_the_tapes_times() {
+        let window = |requests, window| {
+            let plan = plan(10, &PlanOptions { requests, window: Some(window), ..PlanOptions::default() });
+            plan.requests.iter().map(|request| request.index).collect::<Vec<_>>()
+        };
+        assert_eq!(window(None, 3000..6000), [3, 4, 5]);
+        assert_eq!(window(Some(2), 2001..Ns::MAX), [3, 4]);
+        let options = PlanOptions { window: Some(9001..Ns::MAX), ..PlanOptions::default() };
+        let target = Target::new("http://h:1").unwrap();
+        let error =
+            Plan::new([Ok::<_, Error>(request(0, b"{}"))].into_iter(), 1, &target, &options).unwrap_err();
+        assert!(error.to_string().contains("in this window"), "{error}");
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub fn send(
 pub fn request(path: Uri, headers: HeaderMap, body: Bytes) -> Prepared {
     Prepared {
         index: 0,
+        offset_ns: 0,
         method: if body.is_empty() { Method::GET } else { Method::POST },
         path,
         body,

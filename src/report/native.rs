@@ -2,20 +2,69 @@
 
 use std::fmt::Display;
 
+use serde::Serialize;
+
+use super::Options;
 use crate::metrics::Measurement;
 use crate::metrics::native::{Distribution, Metrics, calculate};
+use crate::metrics::slo::Good;
+use crate::metrics::steady::Window;
+use crate::timeline::Ns;
+
+/// What the JSON report holds.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    metrics: Metrics,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    goodput: Option<Good>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steady: Option<Window>,
+}
+
+impl Report {
+    fn of(measurement: &Measurement<'_>, options: &Options<'_>) -> Self {
+        let steady = if options.steady { Window::of(measurement) } else { None };
+        Self {
+            metrics: steady.map_or_else(|| calculate(measurement), |window| window.figures(measurement)),
+            goodput: options.goodput.map(|goodput| Good::of(measurement, goodput)),
+            steady,
+        }
+    }
+}
 
 /// The figures as JSON, indented, without a final line end. The keys are the field names of [`Metrics`].
-pub(super) fn json(measurement: &Measurement<'_>) -> String {
+pub(super) fn json(measurement: &Measurement<'_>, options: &Options<'_>) -> String {
     // A struct of numbers and fixed keys always serialises.
-    serde_json::to_string_pretty(&calculate(measurement)).unwrap_or_default()
+    serde_json::to_string_pretty(&Report::of(measurement, options)).unwrap_or_default()
 }
 
 /// The figures as a table, with a final line end.
-pub(super) fn table(measurement: &Measurement<'_>) -> String {
-    let metrics = calculate(measurement);
-    let sections = [requests(&metrics), throughput(&metrics), latencies(&metrics), tokens(&metrics)];
+pub(super) fn table(measurement: &Measurement<'_>, options: &Options<'_>) -> String {
+    let Report { metrics, goodput, steady } = Report::of(measurement, options);
+    let mut throughput = throughput(&metrics);
+    if let Some(good) = goodput {
+        throughput += &goodput_lines(&good);
+    }
+    let mut sections = vec![requests(&metrics), throughput, latencies(&metrics), tokens(&metrics)];
+    if let Some(window) = steady {
+        sections.insert(0, steady_line(window));
+    }
     sections.join("\n")
+}
+
+fn goodput_lines(good: &Good) -> String {
+    let mut text = line("Request goodput", format!("{:.2} req/s", good.requests_per_s));
+    text += &line("  good requests", format!("{} ({:.2} %)", good.requests, good.share * 100.0));
+    text += &line("  which have", good.objectives());
+    text
+}
+
+fn steady_line(window: Window) -> String {
+    let Window { level, begin_ns, end_ns } = window;
+    let second = |ns: Ns| ns as f64 / 1e9;
+    let value = format!("{:.3} s to {:.3} s, at least {level} in flight", second(begin_ns), second(end_ns));
+    line("Steady part", value)
 }
 
 fn line(label: &str, value: impl Display) -> String {
@@ -113,6 +162,7 @@ fn tokens(metrics: &Metrics) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::vllm::Goodput;
     use crate::timeline::{Events, Facts, Outcome, Reads, Timeline};
 
     fn run() -> Vec<Timeline> {
@@ -174,7 +224,7 @@ Output tokens               4
   counted by events         2 requests without usage: their output events
 Output events               4
 ";
-        assert_eq!(table(&measurement), expected);
+        assert_eq!(table(&measurement, &Options::default()), expected);
     }
 
     #[test]
@@ -182,7 +232,8 @@ Output events               4
         let timelines = run();
         let measurement =
             Measurement { timelines: &timelines, duration_ns: 1, concurrency: None, request_rate: None };
-        let json: serde_json::Value = serde_json::from_str(&json(&measurement)).unwrap();
+        let options = Options { goodput: Some(Goodput::default()), steady: true, ..Options::default() };
+        let json: serde_json::Value = serde_json::from_str(&json(&measurement, &options)).unwrap();
         let docs = include_str!("../../docs/metrics.md");
         let mut keys = vec![&json];
         while let Some(value) = keys.pop() {

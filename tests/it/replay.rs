@@ -7,7 +7,6 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokentape::replay::plan::PlanOptions;
 use tokentape::replay::{Options, Plan, Target};
@@ -233,8 +232,7 @@ fn scheduled(url: &str, times_ms: &[u64], concurrency: Option<usize>, workers: u
         concurrency,
         schedule: Some(times_ms.iter().map(|ms| ms * MS).collect()),
         workers,
-        timeout: Duration::from_secs(60),
-        keeps_text: false,
+        ..Options::default()
     };
     let (_never, interrupt) = watch::channel(false);
     let report = tokentape::replay::run(&plan, &target, &options, &interrupt, &mut |_| {}).unwrap();
@@ -284,13 +282,8 @@ fn an_interrupted_schedule_accounts_for_every_request() {
         let folder = tempfile::tempdir().unwrap();
         let (plan, target) = plan(folder.path(), &server.url, 5);
         let hour = 3_600_000 * MS;
-        let options = Options {
-            concurrency,
-            schedule: Some(vec![0, 0, hour, hour, hour]),
-            workers: 1,
-            timeout: Duration::from_secs(60),
-            keeps_text: false,
-        };
+        let options =
+            Options { concurrency, schedule: Some(vec![0, 0, hour, hour, hour]), ..Options::default() };
         let (stop, interrupt) = watch::channel(false);
         let report = std::thread::scope(|scope| {
             let run = scope

@@ -57,9 +57,9 @@ impl Traffic<'_> {
         let options = Options {
             concurrency: self.concurrency.map(|limit| limit as usize),
             schedule: self.schedule.map(ascending),
-            workers: 1,
             timeout: self.timeout,
             keeps_text: self.keeps_text,
+            ..Options::default()
         };
         let sending = Sending { plan, target: self.target, options: &options, pace: self.pace };
         sending.run(workload, writer, self.quiet)

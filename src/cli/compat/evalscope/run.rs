@@ -176,7 +176,11 @@ impl Sweeping<'_> {
             warmup,
             headers: &headers,
             concurrency: step.parallel,
-            pace: Pace { rate: step.rate, arrival: schedule.as_ref().map(|_| self.arrival()) },
+            pace: Pace {
+                rate: step.rate,
+                arrival: schedule.as_ref().map(|_| self.arrival()),
+                ..Pace::default()
+            },
             schedule,
             timeout: config.timeout,
             keeps_text: false,

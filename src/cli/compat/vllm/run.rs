@@ -204,6 +204,7 @@ impl Run {
                 delays,
                 count,
             ),
+            ..report::Options::default()
         };
         output::print(&notes(*version, &measurement, &options))?;
         output::print(&table(*version, &measurement, &options))?;
@@ -349,7 +350,7 @@ impl Run {
                 shape => format!("gamma {shape}"),
             }),
         };
-        Pace { rate: *request_rate, arrival }
+        Pace { rate: *request_rate, arrival, ..Pace::default() }
     }
 
     /// From 0.24 on the original asks the server how many tokens the first prompt has, and cuts prompts where that is

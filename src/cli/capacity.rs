@@ -1,0 +1,168 @@
+//! `tokentape capacity`: the most that a server carries under service level objectives.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::replay::server::ServerArgs;
+use super::replay::traffic::{GapArgs, Traffic};
+use super::replay::{Job, SelectionArgs};
+use super::sweep::Sweep;
+use super::{Failure, Outcome, output};
+use crate::capacity::Search;
+use crate::metrics::slo::Slo;
+use crate::schedule::Pace;
+
+/// Find the most that a server carries under service level objectives.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The tape; each probe sends it from the start
+    tape: PathBuf,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// What every probe must meet, such as ttft:p99<200ms,tpot:mean<30ms: ttft, itl, tpot, e2el, ttft_from_scheduled
+    /// or e2el_from_scheduled; mean, p50, p90, p95, p99, p99.9 or max
+    #[arg(long, value_name = "OBJECTIVES")]
+    slo: Slo,
+    /// What is raised
+    #[arg(long, value_enum, default_value_t = By::Concurrency)]
+    by: By,
+    #[command(flatten)]
+    gaps: GapArgs,
+    /// The first load tried
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    start: u32,
+    /// The largest load tried
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    max: u32,
+    /// How close is close enough, as a share of the load; 0 is exact
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    resolution: f64,
+    /// Send nothing more after this time, in each probe
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// The folder of the probes' runs, made here
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// Replace runs that are there already
+    #[arg(long)]
+    force: bool,
+    /// Print the answer and each probe's native figures as JSON
+    #[arg(long)]
+    json: bool,
+    /// No progress on stderr
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum By {
+    /// Requests in flight at once
+    Concurrency,
+    /// Requests a second
+    Rate,
+}
+
+impl By {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Concurrency => "concurrency",
+            Self::Rate => "rate",
+        }
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tokentape capacity load.tape.zst --url http://127.0.0.1:8000 --slo 'ttft:p99<200ms,tpot:mean<30ms' -o runs/capacity
+  tokentape capacity load.tape.zst --url http://127.0.0.1:8000 --slo 'ttft:p99<1s' --by rate --duration 30s -o runs/rate
+
+The load is doubled until a probe misses an objective or is INVALID, and then the gap is halved.
+The exit code is 1 if not even a load of 1 is carried.";
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Answer {
+    by: &'static str,
+    slo: String,
+    /// The largest load that was carried; none if 1 is too much.
+    capacity: Option<u32>,
+    /// Whether the largest load allowed was carried: the server may carry more.
+    at_least: bool,
+    probes: Vec<Probe>,
+}
+
+#[derive(Serialize)]
+struct Probe {
+    load: u32,
+    carried: bool,
+    /// The objectives missed, and what is against the run.
+    missed: Vec<String>,
+}
+
+pub(super) fn exec(args: Args) -> Outcome {
+    if !(args.resolution >= 0.0) {
+        return Err(Failure::usage("--resolution must not be below 0"));
+    }
+    if args.by == By::Concurrency && args.gaps.is_given() {
+        return Err(Failure::usage("--arrival, --burstiness and --seed need --by rate"));
+    }
+    let target = args.server.target()?;
+    let mut search = Search::new(args.start, args.max, args.resolution);
+    let mut sweep = Sweep::new(None);
+    let mut probes = Vec::new();
+    while let Some(load) = search.next() {
+        let mut traffic = Traffic { duration: args.duration, ..Traffic::default() };
+        match args.by {
+            By::Concurrency => traffic.concurrency = Some(load),
+            By::Rate => traffic.shape = Some(args.gaps.at(Pace::Constant { rate: f64::from(load) })?),
+        }
+        let name = format!("{}-{load}", args.by.name());
+        let folder = args.output.join(&name);
+        let job = Job::new(&args.tape, target.clone(), (&args.server, &args.selection), &traffic, &folder);
+        let (info, report) = job.with(args.force, args.quiet).run()?;
+        let metrics = sweep.add(&name, &info, &report);
+        if report.interrupted {
+            return Err(Failure::run("interrupted before the answer was known"));
+        }
+        let mut missed = args.slo.misses(&metrics);
+        missed.extend(info.verdict.reasons.iter().cloned());
+        search.tried(load, missed.is_empty());
+        if !args.quiet {
+            let answer = if missed.is_empty() { "carried".to_owned() } else { missed.join("; ") };
+            eprintln!("{name}: {answer}");
+        }
+        probes.push(Probe { load, carried: missed.is_empty(), missed });
+    }
+    let answer = Answer {
+        by: args.by.name(),
+        slo: args.slo.to_string(),
+        capacity: search.answer(),
+        at_least: search.answer().is_some() && search.is_open(),
+        probes,
+    };
+    print(&answer, &sweep, args.json)?;
+    match answer.capacity {
+        Some(_) => Ok(()),
+        None => {
+            Err(Failure::run(format_args!("not even a {} of 1 is carried under {}", answer.by, answer.slo)))
+        }
+    }
+}
+
+fn print(answer: &Answer, sweep: &Sweep, json: bool) -> Outcome {
+    if json {
+        // A struct of numbers, texts and fixed keys always serialises.
+        return output::print(&(serde_json::to_string_pretty(answer).unwrap_or_default() + "\n"));
+    }
+    let mut text = sweep.table();
+    if let Some(capacity) = answer.capacity {
+        let least = if answer.at_least { "at least " } else { "" };
+        text += &format!("\ncapacity: {least}{} {capacity} under {}\n", answer.by, answer.slo);
+    }
+    output::print(&text)
+}

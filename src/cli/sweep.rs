@@ -1,0 +1,101 @@
+//! Several runs of one tape side by side: a row each.
+
+use serde::Serialize;
+
+use super::replay::measurement;
+use super::{Failure, Outcome};
+use crate::metrics::native::{self, Metrics};
+use crate::metrics::slo::Good;
+use crate::metrics::vllm::Goodput;
+use crate::replay::Report;
+use crate::run::RunInfo;
+
+/// The runs of a sweep, as far as they have come.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    goodput: Option<Goodput>,
+    rows: Vec<Row>,
+}
+
+/// One run.
+#[derive(Debug, Serialize)]
+struct Row {
+    run: String,
+    verdict: String,
+    valid: bool,
+    left_out: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    goodput: Option<Good>,
+    metrics: Metrics,
+}
+
+impl Sweep {
+    pub(super) fn new(goodput: Option<Goodput>) -> Self {
+        Self { goodput, rows: Vec::new() }
+    }
+
+    /// Adds a run; gives its native figures.
+    pub(super) fn add(&mut self, name: &str, info: &RunInfo, report: &Report) -> Metrics {
+        let measurement = measurement(info, report);
+        let metrics = native::calculate(&measurement);
+        self.rows.push(Row {
+            run: name.to_owned(),
+            verdict: info.verdict.line(),
+            valid: info.verdict.valid,
+            left_out: info.counts.left_out,
+            goodput: self.goodput.map(|goodput| Good::of(&measurement, goodput)),
+            metrics: metrics.clone(),
+        });
+        metrics
+    }
+
+    /// A row a run.
+    pub(super) fn table(&self) -> String {
+        let width = self.rows.iter().map(|row| row.run.len()).max().unwrap_or(0).max(3);
+        let mut text = format!(
+            "{:<width$}{:>9}{:>11}{:>11}{:>11}{:>10}{:>10}{:>8}{:>9}",
+            "run", "req/s", "tok/s", "TTFT mean", "p99 (ms)", "TPOT mean", "ITL p99", "failed", "requests"
+        );
+        if self.goodput.is_some() {
+            text += &format!("{:>12}", "good req/s");
+        }
+        text += "  verdict\n";
+        for row in &self.rows {
+            let Metrics { requests, ttft_ms, tpot_ms, itl_ms, .. } = &row.metrics;
+            text += &format!(
+                "{:<width$}{:>9.2}{:>11.1}{:>11.2}{:>11.2}{:>10.3}{:>10.3}{:>8}{:>9}",
+                row.run,
+                row.metrics.request_throughput_per_s,
+                row.metrics.output_throughput_tokens_per_s,
+                ttft_ms.mean,
+                ttft_ms.p99,
+                tpot_ms.mean,
+                itl_ms.p99,
+                requests.failed,
+                requests.total,
+            );
+            if let Some(good) = &row.goodput {
+                text += &format!("{:>12.2}", good.requests_per_s);
+            }
+            text += if row.valid { "  VALID\n" } else { "  INVALID\n" };
+        }
+        text
+    }
+
+    /// An object a run, with all its native figures, in the order in which they ran.
+    pub(super) fn json(&self) -> String {
+        // Structs of numbers and fixed keys always serialise.
+        serde_json::to_string_pretty(&self.rows).unwrap_or_default()
+    }
+
+    /// A sweep is as good as the worst of its runs.
+    pub(super) fn judge(&self) -> Outcome {
+        let bad: Vec<String> = self
+            .rows
+            .iter()
+            .filter(|row| !row.valid)
+            .map(|row| format!("{}: {}", row.run, row.verdict))
+            .collect();
+        if bad.is_empty() { Ok(()) } else { Err(Failure::run(bad.join("; "))) }
+    }
+}
