@@ -1,8 +1,10 @@
 //! The command line: one file a subcommand, each its arguments and a thin function. Nothing else knows clap.
 
 mod cat;
+mod compare;
 mod demo;
 mod exit;
+mod export;
 mod generate;
 mod inspect;
 mod interrupt;
@@ -59,6 +61,10 @@ enum Command {
     Replay(replay::Args),
     /// Show a run's figures as a dialect defines them
     Report(report::Args),
+    /// Compare runs, or other tools' results, metric by metric
+    Compare(compare::Args),
+    /// Write a tape's prompts for another tool, and print the command that sends them
+    Export(export::Args),
     /// Run the bundled mock server
     Mock(mock::Args),
 }
@@ -74,6 +80,8 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::exec(args),
         Command::Replay(args) => replay::exec(args),
         Command::Report(args) => report::exec(args),
+        Command::Compare(args) => compare::exec(args),
+        Command::Export(args) => export::exec(args),
         Command::Mock(args) => mock::exec(args),
     };
     exit::report(outcome)

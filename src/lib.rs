@@ -14,6 +14,8 @@
 //! read no clock and open no socket. [`replay`] is the edge that does.
 
 pub mod cli;
+pub mod compare;
+pub mod convert;
 pub mod generate;
 pub mod metrics;
 mod python;
