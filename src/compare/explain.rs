@@ -15,7 +15,7 @@ mod predict;
 
 use serde_json::json;
 
-use super::metric::{Figures, Metric, from_steps, in_steps, shown};
+use super::metric::{Figures, Latency, Metric, Statistic, from_steps, in_steps, shown};
 use super::subject::{Basis, Subject};
 use crate::metrics::{Dialect, vllm};
 use predict::{Lengths, Workload};
@@ -61,6 +61,7 @@ pub struct Explanation {
     /// What each part stands for here, in the order of [`Cause::ALL`].
     pub notes: [String; 5],
     names: [String; 2],
+    counts_alike: bool,
 }
 
 /// One metric's difference. Numbers are whole units of the last printed decimal: see [`in_steps`].
@@ -106,7 +107,8 @@ pub fn explain(a: &Subject, b: &Subject) -> Explanation {
             Some(in_steps(to.get(metric)?, metric).saturating_sub(in_steps(from.get(metric)?, metric)))
         };
         let both = |first: Option<i64>, second: Option<i64>| Some(first?.saturating_add(second?));
-        let definition = both(change(&a.own, &common.a), change(&common.b, &b.own)).filter(|_| common.known);
+        let defined = common.known && (common.counts_alike || !counts_prompts(metric));
+        let definition = both(change(&a.own, &common.a), change(&common.b, &b.own)).filter(|_| defined);
         let client = undelayed.as_ref().and_then(|(undelayed_a, undelayed_b)| {
             both(change(&common.a, undelayed_a), change(undelayed_b, &common.b))
         });
@@ -126,14 +128,27 @@ pub fn explain(a: &Subject, b: &Subject) -> Explanation {
     Explanation {
         differences: Metric::all().filter_map(difference).collect(),
         notes: [
-            common.note,
+            common.words(),
             workload.note(),
-            client_note(a, b, undelayed.is_some()),
+            client_note(a, b, &common),
             predict::traffic_note(a, b, from, to),
             rest_note(a, b),
         ],
-        names: [a.name.clone(), b.name.clone()],
+        names: names(a, b).map(str::to_owned),
+        counts_alike: common.counts_alike,
     }
+}
+
+/// Short names: the last part of each path, where those differ.
+fn names<'a>(a: &'a Subject, b: &'a Subject) -> [&'a str; 2] {
+    let last =
+        |subject: &'a Subject| subject.name.trim_end_matches('/').rsplit('/').next().unwrap_or(&subject.name);
+    if last(a) == last(b) { [&a.name, &b.name] } else { [last(a), last(b)] }
+}
+
+/// Whether prompt tokens are in it.
+fn counts_prompts(metric: Metric) -> bool {
+    matches!(metric, Metric::InputTokens | Metric::TotalThroughput)
 }
 
 /// Both subjects under one dialect, as far as that can be had.
@@ -149,9 +164,19 @@ struct Common {
 }
 
 impl Common {
+    fn words(&self) -> String {
+        let caveat = if self.counts_alike {
+            ""
+        } else {
+            "; one counts prompts itself, the other takes the server's count: of input tokens not known"
+        };
+        format!("{}{caveat}", self.note)
+    }
+
     /// The side that keeps most is seen through the other side's dialect.
     fn of(a: &Subject, b: &Subject) -> Self {
         let (own_a, own_b) = (a.own.clone(), b.own.clone());
+        let [name_a, name_b] = names(a, b);
         if a.dialect == b.dialect {
             let note = format!("both as {}", a.dialect);
             return Self { dialect: a.dialect, a: own_a, b: own_b, known: true, counts_alike: true, note };
@@ -163,11 +188,11 @@ impl Common {
             format!("the timelines of {name} as {to} in place of {from}")
         };
         if let Some((seen, _)) = full(a, b.dialect) {
-            let note = whole(&a.name, a.dialect, b.dialect);
+            let note = whole(name_a, a.dialect, b.dialect);
             return Self { dialect: b.dialect, a: seen, b: own_b, known: true, counts_alike: true, note };
         }
         if let Some((seen, _)) = full(b, a.dialect) {
-            let note = whole(&b.name, a.dialect, b.dialect);
+            let note = whole(name_b, a.dialect, b.dialect);
             return Self { dialect: a.dialect, a: own_a, b: seen, known: true, counts_alike: true, note };
         }
         let counts_alike = counts_prompts_itself(a.dialect) == counts_prompts_itself(b.dialect);
@@ -178,11 +203,11 @@ impl Common {
             )
         };
         if let Some((seen, _)) = a.figures(b.dialect) {
-            let note = statistics(&a.name, b.dialect);
+            let note = statistics(name_a, b.dialect);
             return Self { dialect: b.dialect, a: seen, b: own_b, known: true, counts_alike, note };
         }
         if let Some((seen, _)) = b.figures(a.dialect) {
-            let note = statistics(&b.name, a.dialect);
+            let note = statistics(name_b, a.dialect);
             return Self { dialect: a.dialect, a: own_a, b: seen, known: true, counts_alike, note };
         }
         let note = format!(
@@ -199,13 +224,25 @@ fn counts_prompts_itself(dialect: Dialect) -> bool {
     dialect == Dialect::Vllm(vllm::Version::V0_11_0)
 }
 
-fn client_note(a: &Subject, b: &Subject, known: bool) -> String {
-    if known {
-        "late dispatch, connecting and writing, as both runs recorded them".to_owned()
-    } else {
-        format!("not known: {} does not say when requests were due and written", foreign_names(a, b))
+/// What the client's part stands for; of a run that is held against another tool, what its own client added.
+fn client_note(a: &Subject, b: &Subject, common: &Common) -> String {
+    if a.is_run() && b.is_run() {
+        return "late dispatch, connecting and writing, as both runs recorded them".to_owned();
     }
+    let mut note = format!("not known: when requests were due and written is not in {}", foreign_names(a, b));
+    for (subject, seen, name) in [(a, &common.a, names(a, b)[0]), (b, &common.b, names(a, b)[1])] {
+        let added = subject
+            .undelayed(common.dialect)
+            .and_then(|undelayed| Some(seen.get(MEAN_TTFT)? - undelayed.get(MEAN_TTFT)?));
+        if let Some(added) = added {
+            let added = shown(in_steps(added, MEAN_TTFT), MEAN_TTFT, false);
+            note += &format!("; the client of {name} added {added} ms to its mean TTFT");
+        }
+    }
+    note
 }
+
+const MEAN_TTFT: Metric = Metric::Latency(Latency::Ttft, Statistic::Mean);
 
 fn rest_note(a: &Subject, b: &Subject) -> String {
     let mut causes = Vec::new();
@@ -222,9 +259,9 @@ fn rest_note(a: &Subject, b: &Subject) -> String {
 
 /// What of the two is another tool's.
 fn foreign_names(a: &Subject, b: &Subject) -> String {
-    let names: Vec<&str> =
-        [a, b].into_iter().filter(|subject| !subject.is_run()).map(|subject| &*subject.name).collect();
-    names.join(" and ")
+    let named = [a, b].into_iter().zip(names(a, b));
+    let foreign: Vec<&str> = named.filter(|(subject, _)| !subject.is_run()).map(|(_, name)| name).collect();
+    foreign.join(" and ")
 }
 
 impl Explanation {
@@ -243,13 +280,16 @@ impl Explanation {
         };
         let way = if *whole > 0 { "higher" } else { "lower" };
         let told = Cause::ALL.into_iter().zip(parts).filter_map(|(cause, steps)| {
-            let steps = (*steps)?;
+            let steps = steps.filter(|&steps| steps != 0 || cause == Cause::Rest)?;
             Some(match cause {
                 Cause::Rest => format!("{} the rest", shown(steps, *metric, true)),
                 cause => format!("{} from {}", shown(steps, *metric, true), cause.name()),
             })
         });
         let why = match main {
+            Cause::Rest if counts_prompts(*metric) && !self.counts_alike => {
+                "one counts prompts itself, the other takes the server's count".to_owned()
+            }
             Cause::Rest => self.notes[4].clone(),
             cause => cause.name().to_owned(),
         };
@@ -291,7 +331,6 @@ impl Explanation {
     }
 }
 
-/// Whether lengths are the same, for the note of another part.
 impl Workload<'_> {
     fn note(&self) -> String {
         match &self.lengths {

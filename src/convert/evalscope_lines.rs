@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::evalscope_trace::{Added, on_one_line};
 use super::export::{Alike, BASE_URL, Exporter, Usage, command, comments, model, quoted};
-use super::prompt::{ask, object};
+use super::prompt::{Prompt, ask, object};
 use crate::tape::Request;
 
 /// The longest prompt that is not filtered out unasked, in characters.
@@ -70,6 +70,10 @@ impl Exporter for Prompts {
         if ask.tokens_key == Some("max_completion_tokens") {
             traps.push("- The tape's max_completion_tokens is sent as max_tokens.".to_owned());
         }
+        traps.push("- The bodies are not the tape's: other key order and spacing.".to_owned());
+        if matches!(ask.prompt, Prompt::Completion { .. }) {
+            traps.push("- 1.1.1 counts every text completion as failed.".to_owned());
+        }
         traps.extend(common_traps());
         Ok(comments(&["evalscope 1.1.1 and 1.14.1".to_owned()]) + &command(&words) + &comments(&traps))
     }
@@ -105,11 +109,10 @@ fn base(path: &str, model: &str, usage: Usage<'_>, requests: u64) -> Vec<String>
     ]
 }
 
-fn common_traps() -> [String; 3] {
+fn common_traps() -> [String; 2] {
     [
         "- Without --no-test-connection (which 1.1.1 does not obey) one more request, \"hello\", is sent first.".to_owned(),
         "- If --number is more than the file has lines, it is begun again.".to_owned(),
-        "- The bodies are not the tape's: other key order and spacing.".to_owned(),
     ]
 }
 
@@ -149,6 +152,7 @@ impl Exporter for Bodies {
         let mut traps = vec![
             "Traps:".to_owned(),
             "- 1.1.1 would send each line as a prompt: it reads only prompts.".to_owned(),
+            "- Bodies keep their keys and order, but are written anew, with spaces.".to_owned(),
         ];
         traps.extend(self.added.traps(self.requests));
         traps.extend(common_traps());

@@ -66,7 +66,7 @@ impl Exporter for VllmCustom {
         };
         let Sampling { flags, other } = Sampling::of(&ask.rest);
 
-        let mut text = comments(&["vLLM 0.30 and later".to_owned()]);
+        let mut text = comments(&["vLLM 0.33.0".to_owned()]);
         let mut words = common("--skip-chat-template --disable-shuffle", "-1");
         words.extend(flags.clone());
         if !other.is_empty() {
@@ -103,6 +103,7 @@ impl VllmCustom {
              server puts it around again."
                 .to_owned(),
             "- 0.11.0 has no --disable-shuffle: it sends in an order of its own, the same for the same --seed.".to_owned(),
+            "- 0.11.0 sends its first request once more before it begins, to see whether the server is there.".to_owned(),
             "- Without --custom-output-len every request asks for 256 tokens.".to_owned(),
             "- If --num-prompts is more than the file has, prompts are sent twice.".to_owned(),
             "- The bodies are not the tape's: other key order and spacing, \"stream_options\" always sent.".to_owned(),

@@ -44,7 +44,27 @@ pub(super) fn subject(name: &str, fields: &Fields<'_>) -> Result<Subject, Error>
     };
     // What a version does not print by default (E2EL) can still be computed from what it keeps.
     subject.fill_from_samples(|_| 0.0);
+    if let Some(e2el) = mean_e2el(&subject) {
+        subject.own.set(MEAN_E2EL, e2el);
+    }
     Ok(subject)
+}
+
+const MEAN_E2EL: Metric = Metric::Latency(Latency::E2el, Statistic::Mean);
+
+/// Mean E2EL of a file that has none, from its TTFT and TPOT, where every answer has the same number of tokens: TPOT is
+/// `(latency - TTFT) / (tokens - 1)`, so the mean latency is then mean TTFT + mean TPOT × (tokens - 1).
+fn mean_e2el(subject: &Subject) -> Option<f64> {
+    let Record::Samples(samples) = &subject.record else {
+        return None;
+    };
+    let mut tokens = samples.iter().filter(|sample| sample.success).map(|sample| sample.output_tokens);
+    let each = tokens.next().filter(|&each| each > 1)?;
+    let mean = |latency| subject.own.get(Metric::Latency(latency, Statistic::Mean));
+    let absent = subject.own.get(MEAN_E2EL).is_none();
+    (absent && tokens.all(|tokens| tokens == each))
+        .then(|| Some(mean(Latency::Ttft)? + mean(Latency::Tpot)? * f64::from(each - 1)))
+        .flatten()
 }
 
 /// The version as far as its fields tell, and the dialect nearest to it.
