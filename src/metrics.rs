@@ -4,6 +4,7 @@
 //! method. Every dialect reads the same raw timelines, so the differences between two of them are differences of
 //! definition and of nothing else. `docs/metrics.md` puts them side by side.
 
+pub mod definitions;
 pub mod evalscope;
 mod messages;
 pub mod native;
@@ -102,9 +103,9 @@ impl FromStr for Dialect {
 pub type CountTokens<'a> = &'a dyn Fn(&str) -> u32;
 
 /// A request's output tokens where a peer saw no usage: a count of the text. Where the timeline has none, the
-/// server's count after all, and last the number of events with text.
+/// server's count after all, and last the number of output events.
 fn count_output(timeline: &Timeline, count: Option<CountTokens<'_>>) -> u32 {
-    let events = || timeline.events.facts.iter().filter(|facts| facts.has(Facts::CONTENT)).count();
+    let events = || timeline.events.facts.iter().filter(|facts| facts.is_output()).count();
     match (count.zip(timeline.text.as_deref()), timeline.usage) {
         (Some((count, text)), _) => count(text),
         (None, Some(usage)) => usage.completion_tokens,

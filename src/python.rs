@@ -1,5 +1,7 @@
 //! Python's ways of writing numbers and JSON, byte for byte.
 
+use serde_json::Value;
+
 /// `repr(x)` of a float, which is what `json.dumps` writes: the shortest digits that read back as `x`, with an
 /// exponent below 1e-4 and from 1e16 on.
 pub(crate) fn float(x: f64) -> String {
@@ -44,6 +46,24 @@ pub(crate) fn general(x: f64) -> String {
     }
 }
 
+/// `format(x, ",")`: as [`float`], with a comma between thousands.
+pub(crate) fn grouped(x: f64) -> String {
+    let text = float(x);
+    if text.contains('e') || !x.is_finite() {
+        return text;
+    }
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text.as_str()), |digits| ("-", digits));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let mut grouped = String::new();
+    for (i, digit) in whole.chars().enumerate() {
+        if i > 0 && (whole.len() - i).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    format!("{sign}{grouped}.{fraction}")
+}
+
 fn split_exponent(exponent_form: &str) -> (&str, i32) {
     let (digits, exponent) = exponent_form.split_once('e').unwrap_or((exponent_form, "0"));
     (digits, exponent.parse().unwrap_or(0))
@@ -57,6 +77,8 @@ fn with_exponent(digits: &str, exponent: i32) -> String {
 /// A JSON value with Python's three kinds of numbers: integers, floats and `NaN`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Json {
+    /// `true` or `false`.
+    Bool(bool),
     /// A float.
     Float(f64),
     /// An integer.
@@ -82,6 +104,11 @@ impl Json {
         Json::List(items.into_iter().map(Into::into).collect())
     }
 
+    /// An object of these fields, in order.
+    pub(crate) fn object(fields: impl IntoIterator<Item = (&'static str, Json)>) -> Json {
+        Json::Object(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+
     /// `json.dumps(value)`: one line, `", "` and `": "` between, everything beyond ASCII escaped.
     pub(crate) fn dumps(&self) -> String {
         let mut out = String::new();
@@ -98,6 +125,7 @@ impl Json {
 
     fn write(&self, out: &mut String, style: &Style, depth: usize) {
         match self {
+            Json::Bool(x) => out.push_str(if *x { "true" } else { "false" }),
             Json::Float(x) => out.push_str(&float(*x)),
             Json::Int(x) => out.push_str(&x.to_string()),
             Json::Null => out.push_str("null"),
@@ -171,6 +199,31 @@ impl Style {
     }
 }
 
+impl From<bool> for Json {
+    fn from(x: bool) -> Self {
+        Json::Bool(x)
+    }
+}
+
+/// What `json.loads` makes of the same text. An integer beyond 63 bits becomes a float here.
+impl From<&Value> for Json {
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::Null => Json::Null,
+            Value::Bool(x) => Json::Bool(*x),
+            Value::Number(x) => match x.as_i64() {
+                Some(x) => Json::Int(x),
+                None => Json::Float(x.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => Json::Str(text.clone()),
+            Value::Array(items) => Json::list(items),
+            Value::Object(fields) => {
+                Json::Object(fields.iter().map(|(key, value)| (key.clone(), value.into())).collect())
+            }
+        }
+    }
+}
+
 impl From<f64> for Json {
     fn from(x: f64) -> Self {
         Json::Float(x)
@@ -235,6 +288,14 @@ mod tests {
     }
 
     #[test]
+    fn thousands_are_grouped_as_python_groups_them() {
+        // python3 -c "print([format(x, ',') for x in (0.0, 999.0, 1000.0, -1234567.25, 50000.0, 1e16, 1e-5)])"
+        let xs = [0.0, 999.0, 1000.0, -1_234_567.25, 50_000.0, 1e16, 1e-5];
+        let texts = ["0.0", "999.0", "1,000.0", "-1,234,567.25", "50,000.0", "1e+16", "1e-05"];
+        assert_eq!(xs.map(grouped), texts);
+    }
+
+    #[test]
     fn json_is_pythons() {
         let value = Json::Object(vec![
             ("a".into(), Json::list([1u32, 2])),
@@ -251,6 +312,14 @@ mod tests {
         let indented = "{\n    \"a\": [\n        1,\n        2\n    ],\n    \"b\\n\": \"é\u{1f600}\\\"\u{7f}\\u0001\",\n    \
                         \"empty\": [],\n    \"none\": {},\n    \"x\": [\n        1e-05,\n        NaN,\n        null\n    ]\n}";
         assert_eq!(value.dumps_indented(), indented);
+    }
+
+    #[test]
+    fn json_goes_through_as_python_reads_and_writes_it() {
+        let text = r#"{"b": 1.50, "a": [true, null, -3, 1e2, {}], "é": ""}"#;
+        let value: Value = serde_json::from_str(text).unwrap();
+        let json = Json::from(&value);
+        assert_eq!(json.dumps(), r#"{"b": 1.5, "a": [true, null, -3, 100.0, {}], "\u00e9": ""}"#);
     }
 
     proptest! {

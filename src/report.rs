@@ -57,20 +57,20 @@ impl Default for VllmOptions {
 #[must_use]
 pub fn render(measurement: &Measurement<'_>, dialect: Dialect, options: &Options<'_>) -> String {
     match dialect {
-        Dialect::Evalscope(_) => evalscope::tables(measurement, options),
+        Dialect::Evalscope(version) => evalscope::tables(measurement, version, options),
         Dialect::Native => native::table(measurement),
-        Dialect::Vllm(_) => vllm::table(measurement, options),
+        Dialect::Vllm(version) => vllm::table(version, measurement, options),
     }
 }
 
 /// The dialect's figures as JSON, without a final line end: for vLLM its result file, for evalscope its summary file
-/// ([`evalscope::percentile_file`] is the other one), for `native` the keys that `docs/metrics.md` lists.
+/// ([`evalscope::folder::Run::files`] gives the others), for `native` the keys that `docs/metrics.md` lists.
 #[must_use]
 pub fn json(measurement: &Measurement<'_>, dialect: Dialect, options: &Options<'_>) -> String {
     match dialect {
-        Dialect::Evalscope(_) => evalscope::json(measurement, options),
+        Dialect::Evalscope(version) => evalscope::json(measurement, version, options),
         Dialect::Native => native::json(measurement),
-        Dialect::Vllm(_) => vllm::json(measurement, options),
+        Dialect::Vllm(version) => vllm::result_json(version, measurement, options),
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
         (0u64..10_000_000_000, events, prop::option::of(usage), outcome()).prop_map(
             |(dispatched_ns, events, usage, outcome)| {
                 // A gap of 0 puts the event into the read before it.
-                let mut reads = Reads { at_ns: vec![dispatched_ns], bytes: vec![1] };
+                let mut reads = Reads { at_ns: vec![dispatched_ns], bytes: vec![1], ..Reads::default() };
                 let mut columns = Events::default();
                 for (gap, facts) in events {
                     let last = reads.at_ns[reads.at_ns.len() - 1];
@@ -146,15 +146,19 @@ mod tests {
 
             let requests = native::calculate(&measurement).requests;
             prop_assert_eq!(requests.total, requests.succeeded + requests.failed + requests.cancelled + requests.not_sent);
-            let outputs = vllm::outputs(&measurement, vllm::Version::V0_11_0, None);
-            prop_assert_eq!(outputs.len(), timelines.len());
-            for output in outputs.iter().filter(|output| output.success) {
-                // Where the end is the last token's, TTFT and the gaps add up to the latency; else they are less.
-                let tokens = output.ttft + output.itl.iter().sum::<f64>();
-                prop_assert!(tokens <= output.latency + 1e-6, "{} > {}", tokens, output.latency);
+            for version in vllm::Version::ALL {
+                let outputs = vllm::outputs(&measurement, version, vllm::Arrivals::Scheduled, None);
+                prop_assert_eq!(outputs.len(), timelines.len());
+                for output in outputs.iter().filter(|output| output.success) {
+                    // Where the end is the last token's, TTFT and the gaps add up to the latency; else they are less.
+                    let tokens = output.ttft + output.itl.iter().sum::<f64>();
+                    prop_assert!(tokens <= output.latency + 1e-6, "{} > {}", tokens, output.latency);
+                }
             }
-            let rows = evalscope::rows(&measurement, None);
-            prop_assert!(rows.iter().all(|row| row.latency >= 0.0 && row.first_chunk_latency <= row.latency));
+            for version in [evalscope::Version::V1_1_1, evalscope::Version::V1_14_1] {
+                let rows = evalscope::rows(&measurement, version, None);
+                prop_assert!(rows.iter().all(|row| row.latency >= 0.0 && row.first_chunk_latency <= row.latency));
+            }
         }
     }
 }

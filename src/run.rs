@@ -349,6 +349,9 @@ fn check(timeline: &Timeline) -> Result<(), &'static str> {
     if reads.at_ns.len() != reads.bytes.len() || events.read.len() != events.facts.len() {
         return Err("its columns differ in length");
     }
+    if !reads.late_ns.is_empty() && reads.late_ns.len() != reads.at_ns.len() {
+        return Err("its columns differ in length");
+    }
     if !events.tokens.is_empty() && events.tokens.len() != events.read.len() {
         return Err("its columns differ in length");
     }
@@ -366,7 +369,7 @@ mod tests {
     fn timeline(index: u64) -> Timeline {
         Timeline {
             index,
-            reads: Reads { at_ns: vec![5, 6], bytes: vec![1, 2] },
+            reads: Reads { at_ns: vec![5, 6], bytes: vec![1, 2], ..Reads::default() },
             events: Events { read: vec![1], facts: vec![Facts::DONE], tokens: vec![] },
             outcome: Outcome::Timeout { limit_ms: 3 },
             ..Timeline::default()

@@ -50,6 +50,9 @@ pub struct Timeline {
     /// The server's own counts, from the last event that carried them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// The server's own times, from the last event that carried them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_times: Option<ServerTimes>,
     /// The `id` of the first event that had one (`chatcmpl-…`): what a server's log calls this request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_id: Option<String>,
@@ -64,8 +67,13 @@ pub struct Timeline {
 /// The reads of one response's socket, as columns of one length.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Reads {
-    /// When each read returned, stamped in the transport before the bytes were looked at.
+    /// When the kernel had the last byte of each read (Linux, `SO_TIMESTAMPNS`); where it does not tell, when the read
+    /// returned.
     pub at_ns: Vec<Ns>,
+    /// How much later, in ns, each read returned: the client's own delay, of which no figure knows. Empty where a run
+    /// was recorded without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub late_ns: Vec<u32>,
     /// How many bytes each read returned (HTTP head and chunk framing included).
     pub bytes: Vec<u32>,
 }
@@ -151,8 +159,14 @@ impl Facts {
     /// older name of the reasoning field added.
     #[must_use]
     pub const fn is_output(self) -> bool {
+        self.is_visible() || (self.has(Facts::EMPTY_CONTENT) && !self.has(Facts::ROLE))
+    }
+
+    /// Whether a reader can see something of it: text, reasoning or a tool call.
+    #[must_use]
+    pub const fn is_visible(self) -> bool {
         let visible = Facts::CONTENT.0 | Facts::REASONING.0 | Facts::REASONING_CONTENT.0 | Facts::TOOL_CALL.0;
-        self.any(Facts(visible)) || (self.has(Facts::EMPTY_CONTENT) && !self.has(Facts::ROLE))
+        self.any(Facts(visible))
     }
 
     /// Both sets of bits.
@@ -172,6 +186,17 @@ pub struct Usage {
     /// `usage.prompt_tokens_details.cached_tokens`, where sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_tokens: Option<u32>,
+}
+
+/// The server's own times for one request (`metrics` of an event; vLLM sends it with the last usage event, if asked).
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct ServerTimes {
+    /// `metrics.queue_time_ms`: in the server's queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_ms: Option<f64>,
+    /// `metrics.time_to_first_token_ms`: the server's own TTFT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttft_ms: Option<f64>,
 }
 
 /// How a request ended. Each request of a run has exactly one outcome, so that requests in = requests out.
@@ -266,6 +291,16 @@ impl Outcome {
 }
 
 impl Timeline {
+    /// The timeline as user space saw it: each read at the moment it returned.
+    #[must_use]
+    pub fn as_read(mut self) -> Self {
+        for (at_ns, late_ns) in self.reads.at_ns.iter_mut().zip(self.reads.late_ns.drain(..)) {
+            *at_ns = at_ns.saturating_add(Ns::from(late_ns));
+        }
+        self.end_ns = self.end_ns.max(self.reads.at_ns.last().copied().unwrap_or(0));
+        self
+    }
+
     /// When event `i` arrived: the stamp of the read that completed it.
     ///
     /// # Panics

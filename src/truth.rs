@@ -158,7 +158,7 @@ mod tests {
         facts.push(Facts::DONE);
         Timeline {
             dispatched_ns: 100,
-            reads: Reads { at_ns: reads.to_vec(), bytes: vec![1; reads.len()] },
+            reads: Reads { at_ns: reads.to_vec(), bytes: vec![1; reads.len()], ..Reads::default() },
             events: Events { read: (0..count).collect(), facts, tokens: vec![] },
             outcome: Outcome::Success,
             response_id: Some(id.to_owned()),

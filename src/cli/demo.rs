@@ -18,7 +18,7 @@ use crate::metrics::{Dialect, Measurement, evalscope};
 use crate::replay::Target;
 use crate::replay::engine::Options;
 use crate::replay::plan::PlanOptions;
-use crate::report;
+use crate::report::{self, evalscope::folder};
 use crate::tape::Footer;
 use crate::truth::{self, Truth};
 
@@ -97,8 +97,9 @@ pub(super) fn exec(args: Args) -> Outcome {
     let options = report::Options::default();
     let as_vllm =
         report::render(&measurement, Dialect::Vllm(crate::metrics::vllm::Version::V0_11_0), &options);
-    let summary = evalscope::summarize(&evalscope::rows(&measurement, None));
-    let as_evalscope = report::evalscope::summary_table(&summary, measurement.concurrency);
+    let facts =
+        folder::RunFacts { version: evalscope::Version::V1_1_1, number: args.requests, handoff: false };
+    let as_evalscope = folder::Run::new(&measurement, facts, None).summary_table();
     output::print(
         "The same timelines, as vllm bench serve 0.11.0 and as evalscope perf 1.1.1 report them:\n\n",
     )?;
@@ -110,7 +111,7 @@ pub(super) fn exec(args: Args) -> Outcome {
     let check = truth::check(&report.timelines, &truths);
     output::print(
         "\nevalscope counts input tokens as the server does, with the chat template; vLLM as the tape does, without.\n\
-         Against the truth log, by tokentape's own definitions (true: from the moment the mock read the request):\n\n",
+         Against the truth log, by tokentape's own definitions (true: from the moment the request had reached the mock):\n\n",
     )?;
     output::print(&check.table())?;
     output::print(&format!(

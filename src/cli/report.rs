@@ -15,7 +15,8 @@ use crate::{compare, convert};
 pub(super) struct Args {
     /// The run's folder; or a vLLM result file, or an evalscope output folder
     run: PathBuf,
-    /// Whose definitions, and whose table: native, vllm-0.11.0, evalscope-1.1.1, … [default: native]
+    /// Whose definitions, and whose table: native, vllm-0.11.0, vllm-0.32.0, vllm-0.33.0, evalscope-1.1.1 or
+    /// evalscope-1.14.1 [default: native]
     #[arg(long, value_name = "DIALECT")]
     dialect: Option<Dialect>,
     /// The form of the output

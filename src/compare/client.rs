@@ -69,7 +69,7 @@ mod tests {
             scheduled_ns,
             dispatched_ns,
             written_ns: Some(written),
-            reads: Reads { at_ns: vec![read], bytes: vec![1] },
+            reads: Reads { at_ns: vec![read], bytes: vec![1], ..Reads::default() },
             end_ns,
             ..Timeline::default()
         }

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::metric::{Figures, Latency, Metric, Statistic, from_steps, in_steps, shown};
 use super::subject::{Basis, Subject};
+use crate::metrics::definitions::Question;
 use crate::metrics::{Dialect, vllm};
 use predict::{Lengths, Workload};
 
@@ -61,6 +62,7 @@ pub struct Explanation {
     /// What each part stands for here, in the order of [`Cause::ALL`].
     pub notes: [String; 5],
     names: [String; 2],
+    dialects: [Dialect; 2],
     counts_alike: bool,
 }
 
@@ -135,6 +137,7 @@ pub fn explain(a: &Subject, b: &Subject) -> Explanation {
             rest_note(a, b),
         ],
         names: names(a, b).map(str::to_owned),
+        dialects: [a.dialect, b.dialect],
         counts_alike: common.counts_alike,
     }
 }
@@ -265,6 +268,36 @@ fn foreign_names(a: &Subject, b: &Subject) -> String {
 }
 
 impl Explanation {
+    /// What the two dialects define differently, of all that the neutral figures rest on: each question, and both
+    /// answers.
+    #[must_use]
+    pub fn definitions(&self) -> Vec<(Question, [&'static str; 2])> {
+        const QUESTIONS: [Question; 13] = [
+            Question::FirstToken,
+            Question::Token,
+            Question::Itl,
+            Question::End,
+            Question::Tpot,
+            Question::OutputTokens,
+            Question::InputTokens,
+            Question::NoToken,
+            Question::Duration,
+            Question::Rates,
+            Question::Percentiles,
+            Question::Sums,
+            Question::Rounding,
+        ];
+        let answers =
+            QUESTIONS.map(|question| (question, self.dialects.map(|dialect| dialect.definition(question))));
+        answers.into_iter().filter(|(_, [a, b])| a != b).collect()
+    }
+
+    /// The two dialects.
+    #[must_use]
+    pub fn dialects(&self) -> [Dialect; 2] {
+        self.dialects
+    }
+
     /// One sentence: how much higher or lower, of what parts, and mainly why.
     #[must_use]
     pub fn sentence(&self, difference: &Difference) -> String {
@@ -327,7 +360,12 @@ impl Explanation {
                 })
             })
             .collect();
-        json!({ "causes": notes, "differences": differences })
+        let definitions: Vec<_> = self
+            .definitions()
+            .into_iter()
+            .map(|(question, [a, b])| json!({ "question": question.text(), "a": a, "b": b }))
+            .collect();
+        json!({ "causes": notes, "definitions": definitions, "differences": differences })
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::metric::{Figures, Latency, Metric, Statistic};
 use super::subject::Sample;
-use crate::metrics::evalscope::{self, Row};
+use crate::metrics::evalscope::{self, Row, v1_1_1, v1_14_1};
 use crate::metrics::native::{self, Distribution};
-use crate::metrics::vllm::{self, Output, Stats};
+use crate::metrics::vllm::{self, Arrivals, Output, Settings, Stats};
 use crate::metrics::{Dialect, Measurement};
 
 /// The figures of raw timelines.
@@ -12,10 +12,10 @@ pub(super) fn of_timelines(measurement: &Measurement<'_>, dialect: Dialect) -> F
     match dialect {
         Dialect::Native => of_native(&native::calculate(measurement)),
         Dialect::Vllm(version) => {
-            let outputs = vllm::outputs(measurement, version, None);
+            let outputs = vllm::outputs(measurement, version, Arrivals::of(measurement), None);
             of_outputs(&outputs, version, measurement.duration_s())
         }
-        Dialect::Evalscope(_) => of_rows(&evalscope::rows(measurement, None)),
+        Dialect::Evalscope(version) => of_rows(&evalscope::rows(measurement, version, None), version),
     }
 }
 
@@ -27,7 +27,7 @@ pub(super) fn of_samples(samples: &[Sample], own: &Figures, dialect: Dialect) ->
         // Over samples, native has nothing of its own but numpy's statistics.
         Dialect::Native => of_outputs(&outputs(samples), vllm::Version::V0_33_0, duration),
         Dialect::Vllm(version) => of_outputs(&outputs(samples), version, duration),
-        Dialect::Evalscope(_) => of_rows(&rows(samples)),
+        Dialect::Evalscope(version) => of_rows(&rows(samples), version),
     };
     let succeeded = || samples.iter().filter(|sample| sample.success);
     if succeeded().any(|sample| sample.latency.is_none()) {
@@ -71,7 +71,8 @@ fn rows(samples: &[Sample]) -> Vec<Row> {
 
 fn row(sample: &Sample) -> Row {
     let start_time = sample.start.unwrap_or(0.0);
-    let mut row = Row { start_time, ..Row::default() };
+    // When a failure ended is not kept, nor what was no stream; the latter is rare.
+    let mut row = Row { start_time, completed_time: start_time, stream: true, ..Row::default() };
     if sample.success {
         row.success = true;
         row.latency = sample.latency.unwrap_or_else(|| sample.ttft + sample.itl.iter().sum::<f64>());
@@ -112,7 +113,11 @@ fn of_native(metrics: &native::Metrics) -> Figures {
 }
 
 fn of_outputs(outputs: &[Output<'_>], version: vllm::Version, duration: f64) -> Figures {
-    let metrics = vllm::calculate(outputs, version, duration, &[99.0], None);
+    let metrics = vllm::calculate(
+        outputs,
+        version,
+        &Settings { duration, percentiles: &[99.0], ..Settings::default() },
+    );
     let mut figures = Figures::default();
     figures.set(Metric::Duration, metrics.duration);
     figures.set(Metric::Succeeded, metrics.completed as f64);
@@ -144,34 +149,80 @@ fn set_statistics(figures: &mut Figures, latency: Latency, values: Option<[f64; 
     figures.set(Metric::Latency(latency, Statistic::Std), std);
 }
 
-fn of_rows(rows: &[Row]) -> Figures {
-    let summary = evalscope::summarize(rows);
-    let percentiles = evalscope::percentiles(rows);
-    let succeeded = || rows.iter().filter(|row| row.success);
+fn of_rows(rows: &[Row], version: evalscope::Version) -> Figures {
     let mut figures = Figures::default();
-    figures.set(Metric::Duration, summary.time_taken);
-    figures.set(Metric::Succeeded, summary.succeeded as f64);
-    figures.set(Metric::Failed, summary.failed as f64);
+    let succeeded = || rows.iter().filter(|row| row.success);
     let input: u64 = succeeded().map(|row| u64::from(row.prompt_tokens)).sum();
     let output: u64 = succeeded().map(|row| u64::from(row.completion_tokens)).sum();
+    figures.set(Metric::Succeeded, succeeded().count() as f64);
+    figures.set(Metric::Failed, (rows.len() - succeeded().count()) as f64);
     figures.set(Metric::InputTokens, input as f64);
     figures.set(Metric::OutputTokens, output as f64);
+    match version {
+        evalscope::Version::V1_1_1 => add_v1_1_1(&mut figures, rows),
+        evalscope::Version::V1_14_1 => add_v1_14_1(&mut figures, rows),
+    }
+    figures
+}
+
+/// Sets statistics given in seconds.
+fn set_seconds(figures: &mut Figures, statistic: Statistic, values: [(Latency, Option<f64>); 4]) {
+    for (latency, seconds) in values {
+        figures.set(Metric::Latency(latency, statistic), seconds.map(|seconds| seconds * 1000.0));
+    }
+}
+
+fn add_v1_1_1(figures: &mut Figures, rows: &[Row]) {
+    let summary = v1_1_1::summarize(rows);
+    figures.set(Metric::Duration, summary.time_taken);
     figures.set(Metric::RequestThroughput, summary.request_throughput);
     figures.set(Metric::OutputThroughput, summary.output_throughput);
     figures.set(Metric::TotalThroughput, summary.total_throughput);
-    let mut set = |latency, statistic, seconds: Option<f64>| {
-        figures.set(Metric::Latency(latency, statistic), seconds.map(|seconds| seconds * 1000.0));
-    };
-    set(Latency::Ttft, Statistic::Mean, summary.ttft);
-    set(Latency::Tpot, Statistic::Mean, summary.tpot);
-    set(Latency::Itl, Statistic::Mean, summary.itl);
-    set(Latency::E2el, Statistic::Mean, summary.latency);
-    for (p, statistic) in [(50, Statistic::Median), (99, Statistic::P99)] {
-        let line = percentiles.iter().find(|line| line.p == p);
-        set(Latency::Ttft, statistic, line.map(|line| line.ttft));
-        set(Latency::Tpot, statistic, line.map(|line| line.tpot));
-        set(Latency::Itl, statistic, line.map(|line| line.itl));
-        set(Latency::E2el, statistic, line.map(|line| line.latency));
+    let means = [
+        (Latency::Ttft, summary.ttft),
+        (Latency::Tpot, summary.tpot),
+        (Latency::Itl, summary.itl),
+        (Latency::E2el, summary.latency),
+    ];
+    set_seconds(figures, Statistic::Mean, means);
+    for line in v1_1_1::percentiles(rows) {
+        let statistic = match line.p {
+            50 => Statistic::Median,
+            99 => Statistic::P99,
+            _ => continue,
+        };
+        let values = [
+            (Latency::Ttft, Some(line.ttft)),
+            (Latency::Tpot, Some(line.tpot)),
+            (Latency::Itl, Some(line.itl)),
+            (Latency::E2el, Some(line.latency)),
+        ];
+        set_seconds(figures, statistic, values);
     }
-    figures
+}
+
+fn add_v1_14_1(figures: &mut Figures, rows: &[Row]) {
+    let summary = v1_14_1::summarize(rows, false);
+    figures.set(Metric::Duration, summary.duration);
+    figures.set(Metric::RequestThroughput, summary.request_throughput);
+    figures.set(Metric::OutputThroughput, summary.output_throughput);
+    figures.set(Metric::TotalThroughput, summary.total_throughput);
+    let means = [
+        (Latency::Ttft, summary.ttft),
+        (Latency::Tpot, summary.tpot),
+        (Latency::Itl, Some(summary.itl)),
+        (Latency::E2el, summary.latency),
+    ];
+    set_seconds(figures, Statistic::Mean, means);
+    let percentiles = v1_14_1::percentiles(rows, false);
+    for (label, statistic) in [("50%", Statistic::Median), ("99%", Statistic::P99)] {
+        let Some(line) = v1_14_1::PERCENTILES.iter().position(|&known| known == label) else {
+            continue;
+        };
+        // All in milliseconds but the latency.
+        figures.set(Metric::Latency(Latency::Ttft, statistic), percentiles.ttft[line]);
+        figures.set(Metric::Latency(Latency::Tpot, statistic), percentiles.tpot[line]);
+        figures.set(Metric::Latency(Latency::Itl, statistic), percentiles.itl[line]);
+        figures.set(Metric::Latency(Latency::E2el, statistic), percentiles.latency[line] * 1000.0);
+    }
 }

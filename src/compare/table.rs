@@ -104,6 +104,10 @@ fn explained(explanation: &Explanation) -> String {
     for (cause, note) in Cause::ALL.iter().zip(&explanation.notes) {
         text += &format!("{:<12}{note}\n", cause.name());
     }
+    let [a, b] = explanation.dialects();
+    for (question, [answer_a, answer_b]) in explanation.definitions() {
+        text += &format!("defined differently: {}\n  {a}: {answer_a}\n  {b}: {answer_b}\n", question.text());
+    }
     text += "\n";
     for difference in explanation.differences.iter().filter(|difference| difference.whole != 0) {
         text += &explanation.sentence(difference);

@@ -39,7 +39,7 @@ fn answer(
         written_ns: Some(written),
         status: Some(200),
         events: Events { read: (0..reads).collect(), facts, tokens: Vec::new() },
-        reads: Reads { bytes: vec![1; at_ns.len()], at_ns },
+        reads: Reads { bytes: vec![1; at_ns.len()], at_ns, ..Reads::default() },
         end_ns,
         outcome: Outcome::Success,
         input_tokens: Some(prompt_tokens),
@@ -112,6 +112,8 @@ fn one_run_under_two_dialects_differs_by_definition_alone() {
             assert_eq!(part(&explanation, metric, cause), Some(0), "{metric:?}: {cause:?}");
         }
     }
+    let table = compare(&native, &vllm, &Tolerances::default(), false).unwrap().table(Some(&explanation));
+    assert!(table.contains("defined differently: first token (TTFT)"), "{table}");
     // The role event: 20 and 30 ms before the first text.
     assert_eq!(part(&explanation, MEAN_TTFT, Cause::Definition), Some(-25_000));
 }
@@ -230,7 +232,7 @@ fn timelines() -> impl Strategy<Value = Vec<Timeline>> {
 fn samples_of(timelines: &[Timeline]) -> Vec<Sample> {
     let measurement = Measurement { timelines, duration_ns: 0, concurrency: None, request_rate: None };
     let version = crate::metrics::vllm::Version::V0_11_0;
-    crate::metrics::vllm::outputs(&measurement, version, None)
+    crate::metrics::vllm::outputs(&measurement, version, crate::metrics::vllm::Arrivals::AtStart, None)
         .into_iter()
         .map(|output| Sample {
             success: output.success,

@@ -1,12 +1,16 @@
-//! The figures of `evalscope perf` 1.1.1.
+//! The figures of `evalscope perf`, as one of its versions defines them.
 //!
-//! [`rows`] is its request function (`evalscope/perf/plugin/api/default_api.py`) and gives what its database holds;
-//! [`summarize`] is its running metrics (`evalscope/perf/utils/benchmark_util.py`), [`percentiles`] its percentile
-//! table (`evalscope/perf/utils/db_util.py`). Seconds throughout.
+//! [`rows`] is the request function (`evalscope/perf/plugin/api/default_api.py`) and gives what the database holds.
+//! What each version makes of the rows is a module of its own: [`v1_1_1`] and [`v1_14_1`]; [`workload`] is the newer
+//! one's throughput over time. Seconds throughout, as in the database.
 
-use super::messages::messages;
-use super::{CountTokens, Measurement, count_output, is_complete, seconds, stats};
-use crate::timeline::{Facts, Outcome, Timeline};
+mod request;
+pub mod v1_14_1;
+pub mod v1_1_1;
+pub mod workload;
+
+use super::{CountTokens, Measurement};
+use crate::timeline::{Outcome, Timeline};
 
 /// A version of `evalscope perf`.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -17,25 +21,34 @@ pub enum Version {
     V1_14_1,
 }
 
-/// One request as its database holds it. Seconds.
+/// One request as the database holds it. Seconds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
+    /// The request's index in the tape.
+    pub index: u64,
     /// The send, on the run's clock.
     pub start_time: f64,
-    /// The last JSON event, on the run's clock; 0 for a failure.
+    /// The last JSON event, on the run's clock. Of a failure: 0 in 1.1.1, when it was known in 1.14.1.
     pub completed_time: f64,
     /// From the send to the last JSON event.
     pub latency: f64,
-    /// The first event with choices, from the send; 0 where there was none.
+    /// From the send to what the version takes for the first token; 0 where there was none.
     pub first_chunk_latency: f64,
-    /// From each later event with choices back to the JSON event before it.
+    /// The gaps between what the version takes for tokens: one a chunk. A failure keeps those it had.
     pub inter_chunk: Vec<f64>,
     /// The server's count of the prompt's tokens.
     pub prompt_tokens: u32,
     /// The server's count of output tokens.
     pub completion_tokens: u32,
+    /// The server's count of prompt tokens that came from its cache, where sent. 1.1.1 does not look at it.
+    pub cached_tokens: Option<u32>,
     /// `(latency - first_chunk_latency) / (completion_tokens - 1)`; 0 for one token or none.
     pub time_per_output_token: f64,
+    /// Events with choices from the first output on, whether or not they carry output. 0 in 1.1.1; the database of
+    /// neither version keeps it.
+    pub decode_chunks: u32,
+    /// Whether the response was a stream of events.
+    pub stream: bool,
     /// Whether the request counts.
     pub success: bool,
 }
@@ -45,255 +58,19 @@ pub struct Row {
 /// Where the server sent no usage, the original counts with its tokenizer; here the tape's count stands for the
 /// prompt, and `count` over the text for the output (without it, the number of events with text). Requests never
 /// sent are left out; those cut off by an interruption are failures.
+///
+/// What a timeline does not tell: whether tool calls have a name or arguments, and `reasoning_details` (1.14.1 looks
+/// at both to tell output); and whether data that is not a JSON object is JSON at all (1.14.1 fails on the former and
+/// passes over the latter; it is passed over here).
 #[must_use]
-pub fn rows(measurement: &Measurement<'_>, count: Option<CountTokens<'_>>) -> Vec<Row> {
+pub fn rows(measurement: &Measurement<'_>, version: Version, count: Option<CountTokens<'_>>) -> Vec<Row> {
     let mut sent: Vec<&Timeline> =
         measurement.timelines.iter().filter(|timeline| timeline.outcome != Outcome::NotSent).collect();
     sent.sort_by_key(|timeline| timeline.end_ns);
-    sent.into_iter().map(|timeline| row(timeline, count)).collect()
+    sent.into_iter().map(|timeline| request::row(timeline, version, count)).collect()
 }
 
-fn row(timeline: &Timeline, count: Option<CountTokens<'_>>) -> Row {
-    let st = seconds(timeline.dispatched_ns);
-    let mut row = Row { start_time: st, ..Row::default() };
-    if !is_complete(timeline) {
-        return row;
-    }
-    let (mut most_recent, mut first, mut gaps) = (st, 0.0, Vec::new());
-    let (mut usage_event, mut last_chunk) = (false, Facts::default());
-    for (at, facts) in messages(timeline) {
-        // A text completion has no `delta`, and the original trips over that as it does over what is not JSON.
-        let readable = facts.has(Facts::JSON) && !facts.has(Facts::CHOICES.with(Facts::COMPLETION));
-        if !readable {
-            return row;
-        }
-        let timestamp = seconds(at);
-        if facts.has(Facts::CHOICES) {
-            last_chunk = facts;
-            // The original tells the first token by a TTFT that is still zero.
-            if first == 0.0 {
-                first = timestamp - st;
-            } else {
-                gaps.push(timestamp - most_recent);
-            }
-        } else if facts.has(Facts::USAGE) {
-            usage_event = true;
-        }
-        most_recent = timestamp;
-    }
-    row.success = true;
-    row.completed_time = most_recent;
-    row.latency = most_recent - st;
-    row.first_chunk_latency = first;
-    row.inter_chunk = gaps;
-    // Usage comes from an event of its own, else from the last event with choices.
-    let usage = timeline.usage.filter(|_| usage_event || last_chunk.has(Facts::USAGE));
-    (row.prompt_tokens, row.completion_tokens) = match usage {
-        Some(usage) => (usage.prompt_tokens, usage.completion_tokens),
-        None => (timeline.input_tokens.unwrap_or(0), count_output(timeline, count)),
-    };
-    if row.completion_tokens > 1 {
-        row.time_per_output_token =
-            (row.latency - row.first_chunk_latency) / f64::from(row.completion_tokens - 1);
-    }
-    row
-}
-
-/// The figures of `benchmark_summary.json`, not yet rounded. `None` where the original still holds its initial -1.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Summary {
-    /// From the first send to the last completion, in seconds; 1 before the first record.
-    pub time_taken: f64,
-    /// All requests.
-    pub total: usize,
-    /// Those that succeeded.
-    pub succeeded: usize,
-    /// Those that failed.
-    pub failed: usize,
-    /// Output tokens a second, one record late.
-    pub output_throughput: Option<f64>,
-    /// Input and output tokens a second, one record late.
-    pub total_throughput: Option<f64>,
-    /// Requests a second, one record late.
-    pub request_throughput: Option<f64>,
-    /// Mean latency of the successes.
-    pub latency: Option<f64>,
-    /// Mean TTFT of the successes, zeros included.
-    pub ttft: Option<f64>,
-    /// Mean TPOT of the successes, zeros included.
-    pub tpot: Option<f64>,
-    /// Mean of all gaps.
-    pub itl: Option<f64>,
-    /// Mean prompt tokens.
-    pub input_tokens: Option<f64>,
-    /// Mean output tokens.
-    pub output_tokens: Option<f64>,
-}
-
-/// The original's `BenchmarkMetrics`, fed one record after another, in the order of completion.
-///
-/// It computes the rates before it takes the record's own times into account, so the last record's tokens are
-/// divided by a time that ends before it; a run of one request is divided by the initial 1.0 s. Averages that divide
-/// by zero end the update where they stand.
-#[must_use]
-pub fn summarize(rows: &[Row]) -> Summary {
-    let mut summary = Summary {
-        time_taken: 1.0,
-        total: rows.len(),
-        succeeded: 0,
-        failed: 0,
-        output_throughput: None,
-        total_throughput: None,
-        request_throughput: None,
-        latency: None,
-        ttft: None,
-        tpot: None,
-        itl: None,
-        input_tokens: None,
-        output_tokens: None,
-    };
-    let mut totals = Totals::default();
-    let mut window: Option<(f64, f64)> = None;
-    for row in rows {
-        if row.success {
-            summary.succeeded += 1;
-            totals.add(row);
-        } else {
-            summary.failed += 1;
-        }
-        totals.update(&mut summary);
-        let (start, end) = window.map_or((row.start_time, row.completed_time), |(start, end)| {
-            (start.min(row.start_time), end.max(row.completed_time))
-        });
-        window = Some((start, end));
-        summary.time_taken = (end - start).max(0.0);
-    }
-    summary
-}
-
-/// The running sums, each from left to right.
-#[derive(Default)]
-struct Totals {
-    prompt_tokens: u64,
-    completion_tokens: u64,
-    latency: f64,
-    first_chunk: f64,
-    per_output_token: f64,
-    // Summing as the gaps arrive is Python's `sum` of all of them: from left to right.
-    inter_chunk: f64,
-    gaps: usize,
-}
-
-impl Totals {
-    fn add(&mut self, row: &Row) {
-        self.prompt_tokens += u64::from(row.prompt_tokens);
-        self.completion_tokens += u64::from(row.completion_tokens);
-        self.latency += row.latency;
-        self.first_chunk += row.first_chunk_latency;
-        self.per_output_token += row.time_per_output_token;
-        for gap in &row.inter_chunk {
-            self.inter_chunk += gap;
-        }
-        self.gaps += row.inter_chunk.len();
-    }
-
-    /// `calculate_averages`.
-    fn update(&self, summary: &mut Summary) {
-        if summary.succeeded == 0 {
-            return;
-        }
-        let n = summary.succeeded as f64;
-        summary.ttft = Some(self.first_chunk / n);
-        summary.latency = Some(self.latency / n);
-        summary.input_tokens = Some(self.prompt_tokens as f64 / n);
-        summary.output_tokens = Some(self.completion_tokens as f64 / n);
-        // The original divides by each of these two next; a zero ends its update here.
-        if self.first_chunk == 0.0 || summary.time_taken == 0.0 {
-            return;
-        }
-        summary.output_throughput = Some(self.completion_tokens as f64 / summary.time_taken);
-        summary.total_throughput =
-            Some((self.prompt_tokens + self.completion_tokens) as f64 / summary.time_taken);
-        summary.tpot = Some(self.per_output_token / n);
-        summary.itl = Some(if self.gaps > 0 { self.inter_chunk / self.gaps as f64 } else { 0.0 });
-        summary.request_throughput = Some(n / summary.time_taken);
-    }
-}
-
-/// The percentiles of the original's table.
-pub const PERCENTILES: [u32; 10] = [10, 25, 50, 66, 75, 80, 90, 95, 98, 99];
-
-/// One line of `benchmark_percentile.json`: each column is sorted by itself, so a line is not one request. Rounded
-/// to 4 digits, as the original keeps them. NaN (for tokens: none) where there is no value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Percentile {
-    /// Which percentile.
-    pub p: u32,
-    /// First event with choices, seconds.
-    pub ttft: f64,
-    /// Gaps, pooled, seconds.
-    pub itl: f64,
-    /// Time per output token, zeros included, seconds.
-    pub tpot: f64,
-    /// Latency, seconds.
-    pub latency: f64,
-    /// Prompt tokens.
-    pub input_tokens: Option<u32>,
-    /// Output tokens.
-    pub output_tokens: Option<u32>,
-    /// Output tokens over latency.
-    pub output_rate: f64,
-    /// Input and output tokens over latency.
-    pub total_rate: f64,
-}
-
-/// The original's percentiles: the value at index `int(n * p / 100)` of the sorted successes, never interpolated.
-/// (A rate over a latency of 0 is NaN; such values sort last here, where the original leaves them anywhere.)
-#[must_use]
-pub fn percentiles(rows: &[Row]) -> Vec<Percentile> {
-    let succeeded = || rows.iter().filter(|row| row.success);
-    let column = |value: fn(&Row) -> f64| stats::sorted(&succeeded().map(value).collect::<Vec<_>>());
-    let counts = |value: fn(&Row) -> u32| {
-        let mut values: Vec<u32> = succeeded().map(value).collect();
-        values.sort_unstable();
-        values
-    };
-    let ttft = column(|row| row.first_chunk_latency);
-    let itl = stats::sorted(&succeeded().flat_map(|row| row.inter_chunk.iter().copied()).collect::<Vec<_>>());
-    let tpot = column(|row| row.time_per_output_token);
-    let latency = column(|row| row.latency);
-    let input_tokens = counts(|row| row.prompt_tokens);
-    let output_tokens = counts(|row| row.completion_tokens);
-    let output_rate = column(|row| over_latency(row, u64::from(row.completion_tokens)));
-    let total_rate =
-        column(|row| over_latency(row, u64::from(row.prompt_tokens) + u64::from(row.completion_tokens)));
-
-    let at = |values: &[f64], p| {
-        let value = values.get(index(values.len(), p)).copied().unwrap_or(f64::NAN);
-        stats::python_round(value, 4)
-    };
-    let count_at = |values: &[u32], p| values.get(index(values.len(), p)).copied();
-    PERCENTILES
-        .map(|p| Percentile {
-            p,
-            ttft: at(&ttft, p),
-            itl: at(&itl, p),
-            tpot: at(&tpot, p),
-            latency: at(&latency, p),
-            input_tokens: count_at(&input_tokens, p),
-            output_tokens: count_at(&output_tokens, p),
-            output_rate: at(&output_rate, p),
-            total_rate: at(&total_rate, p),
-        })
-        .to_vec()
-}
-
+/// Tokens a second of a request's own time; NaN where it took none.
 fn over_latency(row: &Row, tokens: u64) -> f64 {
     if row.latency > 0.0 { tokens as f64 / row.latency } else { f64::NAN }
-}
-
-/// `int(n * p / 100)`.
-fn index(n: usize, p: u32) -> usize {
-    // In integers: the quotient in doubles, truncated, is the same for every count a run can have.
-    n * p as usize / 100
 }

@@ -4,7 +4,8 @@
 //! `vllm/benchmarks/lib/endpoint_request_func.py` and `evalscope/perf/plugin/api/default_api.py`). It strips the
 //! white space off each socket read before it looks for the blank line that ends an event. A read that ends with a
 //! comment (`: ping`), or with data that is not JSON, thereby loses that message's end: it sticks in the buffer and
-//! takes the next event with it, and where each later read holds one event, all the rest of the stream.
+//! takes the next event with it, and where each later read holds one event, all the rest of the stream. From 0.33.0
+//! on `vllm bench serve` reads what was sent.
 
 use crate::timeline::{Facts, Ns, Timeline};
 
@@ -31,6 +32,12 @@ pub(super) fn messages(timeline: &Timeline) -> impl Iterator<Item = (Ns, Facts)>
     })
 }
 
+/// The messages of one response as a reader sees them that strips nothing (0.33.0): every event, each with its read's
+/// stamp, without comments and `[DONE]`.
+pub(super) fn whole_messages(timeline: &Timeline) -> impl Iterator<Item = (Ns, Facts)> + '_ {
+    timeline.stamped_events().filter(|(_, facts)| !facts.any(Facts::COMMENT.with(Facts::DONE)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,7 +47,7 @@ mod tests {
     fn handed_on(events: &[(u32, Facts)]) -> Vec<Ns> {
         let timeline = Timeline {
             // The stamp of a read is its number, so that a stamp names its read.
-            reads: Reads { at_ns: (0..10).collect(), bytes: vec![1; 10] },
+            reads: Reads { at_ns: (0..10).collect(), bytes: vec![1; 10], ..Reads::default() },
             events: Events {
                 read: events.iter().map(|event| event.0).collect(),
                 facts: events.iter().map(|event| event.1).collect(),

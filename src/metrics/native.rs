@@ -1,7 +1,9 @@
 //! tokentape's own definitions.
 //!
-//! - An **output event** is a server-sent event with something a reader can see: text, reasoning or a tool call. The
-//!   opening event that only names the role, empty text, the finish event and the usage event are none.
+//! - An **output event** is a server-sent event that carries output of the model ([`Facts::is_output`]): text,
+//!   reasoning or a tool call; or empty text without a role, which is a token that cannot be shown yet (half a
+//!   character) or ever (the end of text). The opening event that only names the role, the finish event with an empty
+//!   delta and the usage event are none.
 //! - **TTFT**, time to first token: the first output event, from the send.
 //! - **ITL**, inter-token latency: the gaps between one request's consecutive output events, pooled over requests.
 //! - **TPOT**, time per output token: `(last output event - first output event) / (output tokens - 1)` of each
@@ -22,10 +24,6 @@ use serde::Serialize;
 use super::Measurement;
 use super::stats::{self, Numpy};
 use crate::timeline::{Facts, Ns, Outcome, Timeline};
-
-/// What can be seen of an output event.
-const VISIBLE: Facts =
-    Facts::CONTENT.with(Facts::REASONING).with(Facts::REASONING_CONTENT).with(Facts::TOOL_CALL);
 
 /// The latencies of a run's successful requests, in nanoseconds, in tape order.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -114,7 +112,7 @@ pub struct Tokens {
     pub merged_read_events: u64,
     /// `merged_read_events / output_events`.
     pub merged_read_share: f64,
-    /// Events with empty text that neither open nor finish the answer: tokens that cannot be shown yet, or never.
+    /// Output events with nothing to see: tokens that cannot be shown yet, or ever.
     pub silent_events: u64,
 }
 
@@ -224,7 +222,7 @@ fn succeeded(timelines: &[Timeline]) -> impl Iterator<Item = &Timeline> {
 /// The indices of the output events.
 fn output_events(timeline: &Timeline) -> impl Iterator<Item = usize> + '_ {
     let facts = &timeline.events.facts;
-    (0..facts.len()).filter(|&i| facts[i].any(VISIBLE))
+    (0..facts.len()).filter(|&i| facts[i].is_output())
 }
 
 /// The `[DONE]` event, else the last event, else the end of the body.
@@ -267,8 +265,6 @@ fn count_requests(timelines: &[Timeline]) -> Requests {
 }
 
 fn count_tokens(timelines: &[Timeline]) -> Tokens {
-    const OPENS_OR_ENDS: Facts = Facts::ROLE.with(Facts::FINISH);
-
     let mut tokens = Tokens::default();
     for timeline in succeeded(timelines) {
         let prompt = timeline.usage.map(|usage| usage.prompt_tokens).or(timeline.input_tokens);
@@ -282,9 +278,7 @@ fn count_tokens(timelines: &[Timeline]) -> Tokens {
         let merged = reads.chunk_by(|a, b| a == b).map(<[u32]>::len).filter(|&events| events > 1);
         tokens.merged_read_events += merged.sum::<usize>() as u64;
 
-        let silent = |facts: &&Facts| {
-            facts.has(Facts::EMPTY_CONTENT) && !facts.any(VISIBLE) && !facts.any(OPENS_OR_ENDS)
-        };
+        let silent = |facts: &&Facts| facts.is_output() && !facts.is_visible();
         tokens.silent_events += timeline.events.facts.iter().filter(silent).count() as u64;
     }
     if tokens.output_events > 0 {
@@ -320,7 +314,7 @@ mod tests {
     const ROLE: Facts = Facts::JSON.with(Facts::CHOICES).with(Facts::ROLE).with(Facts::EMPTY_CONTENT);
     const TEXT: Facts = Facts::JSON.with(Facts::CHOICES).with(Facts::CONTENT);
     const SILENT: Facts = Facts::JSON.with(Facts::CHOICES).with(Facts::EMPTY_CONTENT);
-    const FINISH: Facts = SILENT.with(Facts::FINISH);
+    const FINISH: Facts = Facts::JSON.with(Facts::CHOICES).with(Facts::FINISH);
     const USAGE: Facts = Facts::JSON.with(Facts::USAGE);
 
     const MS: Ns = 1_000_000;
@@ -334,7 +328,7 @@ mod tests {
             scheduled_ns: sent_ms * MS,
             dispatched_ns: sent_ms * MS,
             end_ns: at_ns.last().copied().unwrap_or(sent_ms * MS),
-            reads: Reads { bytes: vec![1; at_ns.len()], at_ns },
+            reads: Reads { bytes: vec![1; at_ns.len()], at_ns, ..Reads::default() },
             events: Events { read, facts, tokens: Vec::new() },
             outcome: Outcome::Success,
             status: Some(200),
@@ -389,12 +383,21 @@ mod tests {
 
     #[test]
     fn events_that_share_a_read_are_counted_as_merged() {
-        let request = timeline(0, &[(1, &[ROLE, TEXT]), (2, &[TEXT, TEXT, TEXT]), (3, &[SILENT, TEXT])]);
+        let request = timeline(0, &[(1, &[ROLE, TEXT]), (2, &[TEXT, TEXT, TEXT]), (3, &[FINISH, TEXT])]);
         let metrics = figures(&[request]);
         assert_eq!((metrics.tokens.output_events, metrics.tokens.merged_read_events), (5, 3));
         assert_eq!(metrics.tokens.merged_read_share, 0.6);
-        assert_eq!(metrics.tokens.silent_events, 1);
         assert_eq!((metrics.tokens.output, metrics.tokens.requests_without_usage), (5, 1));
+    }
+
+    /// A token that ends no character yet has come all the same, and so has the end of text.
+    #[test]
+    fn empty_text_is_a_token() {
+        let end_of_text = SILENT.with(Facts::FINISH);
+        let request = timeline(0, &[(1, &[ROLE]), (4, &[SILENT]), (6, &[TEXT]), (9, &[end_of_text])]);
+        let metrics = figures(&[request]);
+        assert_eq!((metrics.ttft_ms.mean, metrics.itl_ms.count, metrics.itl_ms.max), (4.0, 2, 3.0));
+        assert_eq!((metrics.tokens.output_events, metrics.tokens.silent_events), (3, 2));
     }
 
     #[test]

@@ -81,7 +81,8 @@ pub fn run(
         }
         drop(ended);
         for exchange in exchanges {
-            match shared.start.get() {
+            // The warm-up was sent before the start, however late this thread comes to see it.
+            match shared.start.get().filter(|origin| exchange.dispatched >= **origin) {
                 Some(origin) => {
                     let timeline = exchange.timeline(*origin);
                     on_end(&timeline);

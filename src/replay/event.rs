@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::timeline::{Facts, Usage};
+use crate::timeline::{Facts, ServerTimes, Usage};
 
 /// What one event's data says.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub struct Meaning<'a> {
     pub facts: Facts,
     /// The server's token counts, where sent.
     pub usage: Option<Usage>,
+    /// The server's own times, where sent.
+    pub server_times: Option<ServerTimes>,
     /// The response's id.
     pub id: Option<Cow<'a, str>>,
     /// The choice's finish reason.
@@ -47,6 +49,8 @@ struct Chunk<'a> {
     choices: Option<Vec<Choice<'a>>>,
     #[serde(default)]
     usage: Option<Counts>,
+    #[serde(borrow, default)]
+    metrics: Option<&'a RawValue>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
 }
@@ -91,6 +95,23 @@ struct Counts {
 struct PromptDetails {
     #[serde(default)]
     cached_tokens: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Times<'a> {
+    #[serde(borrow, default)]
+    queue_time_ms: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    time_to_first_token_ms: Option<&'a RawValue>,
+}
+
+/// The times of a `metrics` object; what is no number is none.
+fn server_times(metrics: &RawValue) -> Option<ServerTimes> {
+    // serde takes an array for a struct too.
+    let object = metrics.get().starts_with('{');
+    let times: Times<'_> = serde_json::from_str(metrics.get()).ok().filter(|_| object)?;
+    let number = |value: Option<&RawValue>| value?.get().parse().ok();
+    Some(ServerTimes { queue_ms: number(times.queue_time_ms), ttft_ms: number(times.time_to_first_token_ms) })
 }
 
 /// Reads one event's data. Data that is no JSON object of the expected shape has no [`Facts::JSON`].
@@ -141,7 +162,8 @@ pub fn read(data: &[u8]) -> Meaning<'_> {
         completion_tokens: counts.completion_tokens.unwrap_or(0),
         cached_tokens: counts.prompt_tokens_details.and_then(|details| details.cached_tokens),
     });
-    Meaning { facts, usage, id: chunk.id, finish_reason, text }
+    let server_times = chunk.metrics.and_then(server_times);
+    Meaning { facts, usage, server_times, id: chunk.id, finish_reason, text }
 }
 
 /// Whether a JSON value is one that Python calls true: not an empty string, list or object.
@@ -196,6 +218,20 @@ mod tests {
         );
         assert!(facts(r#"{"error":{"message":"out of memory","code":500}}"#).has(Facts::ERROR));
         assert!(!facts(r#"{"error":null,"choices":[]}"#).has(Facts::ERROR));
+    }
+
+    #[test]
+    fn the_servers_own_times() {
+        let times = |metrics: &str| read(format!(r#"{{"metrics":{metrics}}}"#).as_bytes()).server_times;
+        assert_eq!(
+            times(r#"{"queue_time_ms":1.25,"time_to_first_token_ms":20,"more":[1]}"#),
+            Some(ServerTimes { queue_ms: Some(1.25), ttft_ms: Some(20.0) })
+        );
+        assert_eq!(
+            times(r#"{"queue_time_ms":true,"time_to_first_token_ms":null}"#),
+            Some(ServerTimes::default())
+        );
+        assert_eq!((times("null"), times("[1,2]"), times("7")), (None, None, None));
     }
 
     #[test]

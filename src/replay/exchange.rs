@@ -130,6 +130,7 @@ impl Exchange {
         timeline.outcome = outcome(&self.ending, self.head.as_ref(), &self.body, &timeline.events, fault);
         timeline.reads = Reads {
             at_ns: self.stamps.reads_at.iter().copied().map(since).collect(),
+            late_ns: self.stamps.reads_late,
             bytes: self.stamps.reads_bytes,
         };
         timeline
@@ -170,6 +171,7 @@ fn read_events(body: &[u8], marks: &[Mark], timeline: &mut Timeline) -> Option<O
         running.push(meaning.usage.map(|usage| usage.completion_tokens));
         text.extend(meaning.text());
         timeline.usage = meaning.usage.or(timeline.usage);
+        timeline.server_times = meaning.server_times.or(timeline.server_times);
         if let (None, Some(id)) = (&timeline.response_id, &meaning.id) {
             timeline.response_id = Some(id.clone().into_owned());
         }
@@ -277,6 +279,7 @@ mod tests {
         exchange.head = Some(Head { status: 200, is_stream: true, read: 0, written: 920 });
         for (read, piece) in (0..).zip(pieces) {
             exchange.stamps.reads_at.push(1000 + 10 * u64::from(read));
+            exchange.stamps.reads_late.push(0);
             exchange.stamps.reads_bytes.push(u32::try_from(piece.len()).unwrap());
             exchange.body.extend_from_slice(piece.as_bytes());
             exchange.marks.push(Mark { read, end: exchange.body.len() });

@@ -1,6 +1,8 @@
-//! The stamping transport: a TCP stream, under TLS and hyper, that notes when each read and write returned.
+//! The stamping transport: a TCP stream, under TLS and hyper, that notes when the bytes of each read had arrived, when
+//! the read returned, and when the last write did.
 //!
-//! A stamp is taken the moment the system call returns, before anybody looks at the bytes. hyper reads only when it
+//! A stamp is taken the moment the system call returns, before anybody looks at the bytes; that of the arrival is the
+//! kernel's. hyper reads only when it
 //! needs bytes it does not have, and hands a body frame on before it reads again; so while one frame is in hand, the
 //! last read is the one that completed it.
 
@@ -10,7 +12,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokentape_pacer::monotonic_ns;
+use tokentape_pacer::{monotonic_ns, poll_receive, stamp_arrivals};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -18,8 +20,10 @@ use tokio_rustls::client::TlsStream;
 /// When the reads and writes of one exchange returned, in ns of the monotonic clock.
 #[derive(Debug, Default)]
 pub struct Stamps {
-    /// When each read that brought bytes returned.
+    /// When the kernel had the bytes of each read that brought some; where it does not tell, when that read returned.
     pub reads_at: Vec<u64>,
+    /// How much later each read returned.
+    pub reads_late: Vec<u32>,
     /// How many bytes each brought.
     pub reads_bytes: Vec<u32>,
     /// When the last write returned; 0 before the first.
@@ -48,6 +52,8 @@ impl Stamped {
     /// Wraps a connected stream.
     #[must_use]
     pub fn new(stream: TcpStream, stamps: SharedStamps) -> Self {
+        // Without the kernel's stamps, bytes have arrived when they are read.
+        stamp_arrivals(&stream).unwrap_or_default();
         Self { stream, stamps }
     }
 
@@ -56,20 +62,20 @@ impl Stamped {
     }
 }
 
+/// The most bytes taken at a time: hyper's buffer may be far larger, and what is lent of it has to be zeroed first.
+const READ_BYTES: usize = 16 * 1024;
+
 impl AsyncRead for Stamped {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        let now = monotonic_ns();
-        let bytes = buf.filled().len() - before;
-        if bytes > 0 {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let room = buf.initialize_unfilled_to(buf.remaining().min(READ_BYTES));
+        let received = ready!(poll_receive(&self.stream, cx, room))?;
+        buf.advance(received.bytes);
+        if received.bytes > 0 {
+            let arrived = received.arrived_ns.unwrap_or(received.read_ns);
             let mut stamps = self.stamps.borrow_mut();
-            stamps.reads_at.push(now);
-            stamps.reads_bytes.push(u32::try_from(bytes).unwrap_or(u32::MAX));
+            stamps.reads_at.push(arrived);
+            stamps.reads_late.push(u32::try_from(received.read_ns - arrived).unwrap_or(u32::MAX));
+            stamps.reads_bytes.push(u32::try_from(received.bytes).unwrap_or(u32::MAX));
         }
         Poll::Ready(Ok(()))
     }

@@ -71,7 +71,11 @@ mod tests {
     fn the_log_reads_back() {
         let token = Facts::JSON.with(Facts::CHOICES).with(Facts::CONTENT);
         let timelines = [Timeline {
-            reads: Reads { at_ns: vec![20_000_000, 29_000_000, 40_000_000], bytes: vec![1; 3] },
+            reads: Reads {
+                at_ns: vec![20_000_000, 29_000_000, 40_000_000],
+                bytes: vec![1; 3],
+                ..Reads::default()
+            },
             events: Events { read: vec![0, 1, 2], facts: vec![token; 3], tokens: Vec::new() },
             outcome: Outcome::Success,
             ..Timeline::default()

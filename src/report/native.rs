@@ -105,7 +105,7 @@ fn tokens(metrics: &Metrics) -> String {
         text += &line("  sharing a socket read", share);
     }
     if tokens.silent_events > 0 {
-        text += &line("Events with empty text", tokens.silent_events);
+        text += &line("  with empty text", tokens.silent_events);
     }
     text
 }
@@ -120,7 +120,11 @@ mod tests {
         let answered = |sent: u64| Timeline {
             scheduled_ns: sent,
             dispatched_ns: sent + 150_000,
-            reads: Reads { at_ns: vec![sent + 20_300_000, sent + 30_350_000], bytes: vec![1; 2] },
+            reads: Reads {
+                at_ns: vec![sent + 20_300_000, sent + 30_350_000],
+                bytes: vec![1; 2],
+                ..Reads::default()
+            },
             events: Events {
                 read: vec![0, 1, 1],
                 facts: vec![token, token, Facts::DONE],

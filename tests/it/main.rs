@@ -9,6 +9,7 @@ mod export;
 mod generate;
 mod mock;
 mod peers;
+mod peers_evalscope;
 mod replay;
 mod support;
 mod tape;

@@ -9,11 +9,14 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use tokentape::metrics::vllm::{Goodput, Metrics, Output, Stats, Version, calculate, outputs};
-use tokentape::metrics::{Dialect, Measurement, evalscope};
-use tokentape::report::vllm::{Metric, RunInfo, Traffic};
+use tokentape::metrics::Measurement;
+use tokentape::metrics::vllm::{
+    Arrivals, Diffusion, DiffusionCounters, Goodput, Metrics, Output, Probes, Settings, SpecDecode,
+    SpecDecodeCounters, Stats, Version, calculate, outputs,
+};
+use tokentape::report::vllm::{Metric, RampUp, RunInfo, Traffic};
 use tokentape::report::{self, Options, VllmOptions};
-use tokentape::timeline::{Events, Facts, Outcome, Reads, Timeline, Usage};
+use tokentape::timeline::{Events, Facts, Outcome, Reads, ServerTimes, Timeline, Usage};
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/results").join(name)
@@ -23,16 +26,19 @@ fn text(name: &str) -> String {
     fs::read_to_string(path(name)).unwrap()
 }
 
-/// A result file of vLLM, packed or not.
-fn result_file(name: &str) -> Value {
+/// A packed file's text.
+fn unpacked(name: &str) -> String {
     let bytes = fs::read(path(name)).unwrap();
-    if path(name).extension().is_none_or(|extension| extension != "zst") {
-        return serde_json::from_slice(&bytes).unwrap();
-    }
-    let mut json = String::new();
+    let mut text = String::new();
     let mut decoder = zstd::Decoder::new(bytes.as_slice()).unwrap().take(16 << 20);
-    decoder.read_to_string(&mut json).unwrap();
-    serde_json::from_str(&json).unwrap()
+    decoder.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// A JSON file, packed or not.
+fn result_file(name: &str) -> Value {
+    let packed = path(name).extension().is_some_and(|extension| extension == "zst");
+    serde_json::from_str(&if packed { unpacked(name) } else { text(name) }).unwrap()
 }
 
 fn f64s(value: &Value) -> Vec<f64> {
@@ -43,11 +49,12 @@ fn u32_of(value: &Value) -> u32 {
     value.as_u64().unwrap().try_into().unwrap()
 }
 
-/// The requests of a result file. 0.11.0 saves no latencies and start times; they are 0 then.
+/// The requests of a result file. 0.11.0 saves no latencies, start times and queue times; they are 0 then.
 fn outputs_of(file: &Value) -> Vec<Output<'_>> {
     let n = file["ttfts"].as_array().unwrap().len();
     let or_zeros = |key: &str| file.get(key).map_or_else(|| vec![0.0; n], f64s);
-    let (ttfts, latencies, starts) = (or_zeros("ttfts"), or_zeros("latencies"), or_zeros("start_times"));
+    let (ttfts, latencies) = (or_zeros("ttfts"), or_zeros("latencies"));
+    let (starts, queued) = (or_zeros("start_times"), or_zeros("queue_times"));
     (0..n)
         .map(|i| Output {
             success: true,
@@ -57,14 +64,23 @@ fn outputs_of(file: &Value) -> Vec<Output<'_>> {
             output_tokens: u32_of(&file["output_lens"][i]),
             prompt_len: u32_of(&file["input_lens"][i]),
             start_time: starts[i],
+            client_queue_time: queued[i],
+            server_queue_time: None,
+            server_ttft: None,
             generated_text: Cow::Borrowed(file["generated_texts"][i].as_str().unwrap_or_default()),
             error: Cow::default(),
         })
         .collect()
 }
 
-fn figures_of(file: &Value) -> Metrics {
-    calculate(&outputs_of(file), Version::V0_11_0, file["duration"].as_f64().unwrap(), &[99.0], None)
+fn figures_of(file: &Value, version: Version) -> Metrics {
+    let settings = Settings {
+        duration: file["duration"].as_f64().unwrap(),
+        concurrency: file["max_concurrency"].as_u64().map(|limit| limit.try_into().unwrap()),
+        percentiles: &[99.0],
+        ..Settings::default()
+    };
+    calculate(&outputs_of(file), version, &settings)
 }
 
 #[track_caller]
@@ -95,31 +111,39 @@ fn assert_same_totals(metrics: &Metrics, file: &Value) {
 fn vllm_0_11_0s_figures_follow_from_its_arrays() {
     for name in ["chat_random-100.json", "completions_random-range.json", "real-server_50x500.json.zst"] {
         let file = result_file(&format!("vllm-0.11.0/{name}"));
-        let metrics = figures_of(&file);
+        let metrics = figures_of(&file, Version::V0_11_0);
         assert_same_totals(&metrics, &file);
         assert_same_stats(&metrics.ttft, &file, "ttft");
         assert_same_stats(&metrics.itl, &file, "itl");
     }
 }
 
-/// 0.32.0 saves what TPOT, E2EL and the peaks are computed from; these definitions have not changed since 0.11.0.
+/// 0.32.0 saves what TPOT, E2EL and the peaks are computed from; these definitions are common to all versions.
 #[test]
 fn vllm_0_32_0s_figures_follow_from_its_arrays() {
     for name in ["chat_random-100", "completions_random-range"] {
         let file = result_file(&format!("vllm-0.32.0/{name}.json"));
-        let metrics = figures_of(&file);
-        assert_same_totals(&metrics, &file);
-        assert_same_stats(&metrics.ttft, &file, "ttft");
-        assert_same_stats(&metrics.tpot, &file, "tpot");
-        assert_same_stats(&metrics.itl, &file, "itl");
-        assert_same_stats(&metrics.e2el, &result_file(&format!("vllm-0.32.0/{name}.e2el.json")), "e2el");
-        assert_same(metrics.max_output_tokens_per_s, &file, "max_output_tokens_per_s");
-        assert_same(metrics.max_concurrent_requests as f64, &file, "max_concurrent_requests");
+        let e2el = result_file(&format!("vllm-0.32.0/{name}.e2el.json"));
+        for version in [Version::V0_32_0, Version::V0_33_0] {
+            let metrics = figures_of(&file, version);
+            assert_same_totals(&metrics, &file);
+            assert_eq!(metrics.failed as u64, file["failed"]);
+            assert_same_stats(&metrics.ttft, &file, "ttft");
+            assert_same_stats(&metrics.tpot, &file, "tpot");
+            assert_same_stats(&metrics.itl, &file, "itl");
+            assert_same_stats(&metrics.e2el, &e2el, "e2el");
+            assert_same(metrics.max_output_tokens_per_s, &file, "max_output_tokens_per_s");
+            assert_same(metrics.max_concurrent_requests as f64, &file, "max_concurrent_requests");
+        }
     }
 }
 
-/// The figures of a 0.11.0 file, those whose inputs it does not save taken from the file itself.
-fn completed_figures(file: &Value) -> Metrics {
+/// The figures of a file, those whose inputs 0.11.0 does not save taken from the file itself.
+fn completed_figures(file: &Value, version: Version) -> Metrics {
+    let figures = figures_of(file, version);
+    if version > Version::V0_11_0 {
+        return figures;
+    }
     let figure = |key: &str| file[key].as_f64().unwrap();
     Metrics {
         tpot: Stats {
@@ -130,92 +154,77 @@ fn completed_figures(file: &Value) -> Metrics {
         },
         max_output_tokens_per_s: figure("max_output_tokens_per_s"),
         max_concurrent_requests: file["max_concurrent_requests"].as_i64().unwrap(),
-        ..figures_of(file)
+        ..figures
     }
 }
 
 #[test]
-fn vllm_0_11_0s_result_file_byte_for_byte() {
-    for (name, completions) in [("chat_random-100.json", false), ("completions_random-range.json", true)] {
-        let name = format!("vllm-0.11.0/{name}");
-        let file = result_file(&name);
-        let options = VllmOptions {
-            detailed: true,
-            run: RunInfo {
-                date: file["date"].as_str().map(str::to_owned),
-                model: file["model_id"].as_str().unwrap().to_owned(),
-                tokenizer: file["tokenizer_id"].as_str().map(str::to_owned),
-                ..RunInfo::default()
-            },
-            ..VllmOptions::default()
-        };
-        let traffic = Traffic { completions, concurrency: Some(4), request_rate: None };
-        let written =
-            report::vllm::result_file(&completed_figures(&file), &outputs_of(&file), traffic, &options);
-        assert_eq!(written, text(&name));
-    }
-}
-
-#[test]
-fn vllm_0_11_0s_table_byte_for_byte() {
-    let metrics = completed_figures(&result_file("vllm-0.11.0/chat_random-100.json"));
-    let traffic = Traffic { concurrency: Some(4), ..Traffic::default() };
-    let table = report::vllm::console(&metrics, traffic, &VllmOptions::default());
-    assert_eq!(table, text("vllm-0.11.0/chat_random-100.console.txt"));
-}
-
-/// 0.32.0's table has one line more and one label spelt otherwise.
-#[test]
-fn vllm_0_32_0s_table_has_the_same_lines() {
-    let metrics = figures_of(&result_file("vllm-0.32.0/chat_random-100.json"));
-    let traffic = Traffic { concurrency: Some(4), ..Traffic::default() };
-    let table = report::vllm::console(&metrics, traffic, &VllmOptions::default());
-    let theirs = text("vllm-0.32.0/chat_random-100.console.txt");
-    let theirs: Vec<_> = theirs.trim().lines().filter(|line| !line.starts_with("Failed requests:")).collect();
-    let table = table.replace("Total Token throughput", "Total token throughput");
-    assert_eq!(table.lines().collect::<Vec<_>>(), theirs);
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    success: bool,
-    start_time: f64,
-    completed_time: f64,
-    latency: f64,
-    first_chunk_latency: f64,
-    inter_chunk: Vec<f64>,
-    prompt_tokens: u32,
-    completion_tokens: u32,
-    time_per_output_token: f64,
-}
-
-impl From<Row> for evalscope::Row {
-    fn from(row: Row) -> Self {
-        Self {
-            start_time: row.start_time,
-            completed_time: row.completed_time,
-            latency: row.latency,
-            first_chunk_latency: row.first_chunk_latency,
-            inter_chunk: row.inter_chunk,
-            prompt_tokens: row.prompt_tokens,
-            completion_tokens: row.completion_tokens,
-            time_per_output_token: row.time_per_output_token,
-            success: row.success,
+fn vllms_result_files_byte_for_byte() {
+    for (version, folder) in [(Version::V0_11_0, "vllm-0.11.0"), (Version::V0_32_0, "vllm-0.32.0")] {
+        for (name, completions) in [("chat_random-100.json", false), ("completions_random-range.json", true)]
+        {
+            let name = format!("{folder}/{name}");
+            let file = result_file(&name);
+            let options = VllmOptions {
+                detailed: true,
+                run: RunInfo {
+                    date: file["date"].as_str().map(str::to_owned),
+                    model: file["model_id"].as_str().unwrap().to_owned(),
+                    tokenizer: file["tokenizer_id"].as_str().map(str::to_owned),
+                    ..RunInfo::default()
+                },
+                ..VllmOptions::default()
+            };
+            let traffic = Traffic { completions, concurrency: Some(4), request_rate: None };
+            let metrics = completed_figures(&file, version);
+            let written = report::vllm::result_file(version, &metrics, &outputs_of(&file), traffic, &options);
+            assert_eq!(written, text(&name));
         }
     }
 }
 
+/// The file of 500 requests to a real server; its texts and errors are not in the fixture.
 #[test]
-fn evalscopes_files_follow_from_its_database() {
-    let rows: Vec<evalscope::Row> = text("evalscope-1.1.1/rows.jsonl")
-        .lines()
-        .map(|line| serde_json::from_str::<Row>(line).unwrap().into())
-        .collect();
-    let summary = report::evalscope::summary_file(&evalscope::summarize(&rows), Some(4));
-    assert_eq!(summary, text("evalscope-1.1.1/benchmark_summary.json"));
-    let percentiles = report::evalscope::percentile_file(&evalscope::percentiles(&rows));
-    assert_eq!(percentiles, text("evalscope-1.1.1/benchmark_percentile.json"));
+fn vllm_0_11_0s_real_server_file_byte_for_byte() {
+    let packed = "vllm-0.11.0/real-server_50x500.json.zst";
+    let file = result_file(packed);
+    let figure = |key: &str| file[key].as_f64().unwrap();
+    let metrics = Metrics {
+        e2el: Stats {
+            mean_ms: figure("mean_e2el_ms"),
+            median_ms: figure("median_e2el_ms"),
+            std_ms: figure("std_e2el_ms"),
+            percentiles_ms: vec![(99.0, figure("p99_e2el_ms"))],
+        },
+        ..completed_figures(&file, Version::V0_11_0)
+    };
+    let options = VllmOptions {
+        metrics: vec![Metric::Ttft, Metric::Tpot, Metric::Itl, Metric::E2el],
+        detailed: true,
+        run: RunInfo {
+            date: file["date"].as_str().map(str::to_owned),
+            model: file["model_id"].as_str().unwrap().to_owned(),
+            tokenizer: file["tokenizer_id"].as_str().map(str::to_owned),
+            ..RunInfo::default()
+        },
+        ..VllmOptions::default()
+    };
+    let traffic = Traffic { concurrency: Some(50), ..Traffic::default() };
+    let outputs = outputs_of(&file);
+    let written = report::vllm::result_file(Version::V0_11_0, &metrics, &outputs, traffic, &options);
+    let written = without(&without(&written, "generated_texts"), "errors");
+    assert_eq!(written, unpacked(packed));
+}
+
+#[test]
+fn vllms_tables_byte_for_byte() {
+    for (version, folder) in [(Version::V0_11_0, "vllm-0.11.0"), (Version::V0_32_0, "vllm-0.32.0")] {
+        let metrics = completed_figures(&result_file(&format!("{folder}/chat_random-100.json")), version);
+        let traffic = Traffic { concurrency: Some(4), ..Traffic::default() };
+        let table = report::vllm::console(version, &metrics, traffic, &VllmOptions::default());
+        let theirs = text(&format!("{folder}/chat_random-100.console.txt"));
+        assert_eq!(table.trim_end(), theirs.trim_end(), "{folder}");
+    }
 }
 
 /// Scripted streams, and what the peers' own code made of them.
@@ -225,8 +234,8 @@ struct Streams {
 }
 
 impl Streams {
-    fn read() -> Self {
-        let file: Value = serde_json::from_str(&text("streams.json")).unwrap();
+    fn read(name: &str) -> Self {
+        let file = result_file(name);
         let timelines = file["streams"].as_array().unwrap().iter().map(timeline).collect();
         Self { file, timelines }
     }
@@ -242,9 +251,10 @@ fn timeline(script: &Value) -> Timeline {
     let message = String::new();
     let at_ns: Vec<u64> = numbers("reads_ns").collect();
     Timeline {
+        scheduled_ns: script["scheduled_ns"].as_u64().unwrap_or(0),
         dispatched_ns: script["dispatched_ns"].as_u64().unwrap(),
         status: script["status"].as_u64().map(|status| status.try_into().unwrap()),
-        reads: Reads { bytes: vec![0; at_ns.len()], at_ns },
+        reads: Reads { bytes: vec![0; at_ns.len()], at_ns, ..Reads::default() },
         events: Events {
             read: numbers("event_reads").map(|read| read.try_into().unwrap()).collect(),
             facts: numbers("event_facts").map(|facts| Facts(facts.try_into().unwrap())).collect(),
@@ -267,6 +277,9 @@ fn timeline(script: &Value) -> Timeline {
             completion_tokens: u32_of(&counts[1]),
             cached_tokens: None,
         }),
+        server_times: script["server_times"]
+            .as_array()
+            .map(|times| ServerTimes { queue_ms: times[0].as_f64(), ttft_ms: times[1].as_f64() }),
         text: script["text"].as_str().map(str::to_owned),
         ..Timeline::default()
     }
@@ -277,96 +290,189 @@ fn words(text: &str) -> u32 {
     text.split_whitespace().count().try_into().unwrap()
 }
 
+const VLLM: [(Version, &str); 3] =
+    [(Version::V0_11_0, "0.11.0"), (Version::V0_32_0, "0.32.0"), (Version::V0_33_0, "0.33.0")];
+
 #[test]
-fn vllm_0_11_0_reads_these_streams_so() {
-    let streams = Streams::read();
-    let outputs = outputs(&streams.measurement(None, None), Version::V0_11_0, Some(&words));
-    for (script, output) in streams.file["streams"].as_array().unwrap().iter().zip(&outputs) {
-        let (name, expected) = (&script["name"], &script["vllm"]);
-        assert_eq!(output.success, expected["success"], "{name}");
-        for (key, value) in
-            [("ttft", output.ttft), ("latency", output.latency), ("start_time", output.start_time)]
-        {
-            assert_eq!(value.to_bits(), expected[key].as_f64().unwrap().to_bits(), "{key} of {name}");
+fn vllm_reads_these_streams_so() {
+    let streams = Streams::read("vllm-streams.json.zst");
+    for (version, name) in VLLM {
+        let outputs = outputs(&streams.measurement(None, None), version, Arrivals::Scheduled, Some(&words));
+        for (script, output) in streams.file["streams"].as_array().unwrap().iter().zip(&outputs) {
+            let expected = &script[name];
+            let name = format!("{} in {name}", script["name"]);
+            assert_eq!(output.success, expected["success"], "{name}");
+            for (key, value) in
+                [("ttft", output.ttft), ("latency", output.latency), ("start_time", output.start_time)]
+            {
+                assert_eq!(value.to_bits(), expected[key].as_f64().unwrap().to_bits(), "{key} of {name}");
+            }
+            assert_eq!(output.itl, f64s(&expected["itl"]), "itl of {name}");
+            assert_eq!(output.prompt_len, u32_of(&expected["prompt_len"]), "prompt of {name}");
+            assert_eq!(output.server_queue_time, expected["server_queue_time"].as_f64(), "{name}");
+            assert_eq!(output.server_ttft, expected["server_ttft"].as_f64(), "{name}");
+            let counted = match u32_of(&expected["output_tokens"]) {
+                0 => words(script["text"].as_str().unwrap_or_default()),
+                tokens => tokens,
+            };
+            // What a failed request's server said counts for nothing.
+            assert_eq!(output.output_tokens, if output.success { counted } else { 0 }, "tokens of {name}");
         }
-        assert_eq!(output.itl, f64s(&expected["itl"]), "itl of {name}");
-        assert_eq!(output.prompt_len, u32_of(&expected["prompt_len"]), "{name}");
-        let counted = match u32_of(&expected["output_tokens"]) {
-            0 if output.success => words(expected["generated_text"].as_str().unwrap()),
-            tokens => tokens,
-        };
-        // What a failed request's server said counts for nothing.
-        assert_eq!(output.output_tokens, if output.success { counted } else { 0 }, "tokens of {name}");
     }
 }
 
-#[test]
-fn evalscope_reads_these_streams_so() {
-    let streams = Streams::read();
-    for (script, timeline) in streams.file["streams"].as_array().unwrap().iter().zip(&streams.timelines) {
-        let measurement =
-            Measurement { timelines: std::slice::from_ref(timeline), ..streams.measurement(None, None) };
-        let expected: Row = serde_json::from_value(script["evalscope"].clone()).unwrap();
-        let rows = evalscope::rows(&measurement, Some(&words));
-        assert_eq!(rows, [expected.into()], "{}", script["name"]);
-    }
-}
+/// The options under which `make_vllm.py` ran a version.
+fn run_options(version: Version, run: &Value) -> VllmOptions {
+    use Metric::{ClientQueueTime, E2el, E2elIncludingClientQueue, Itl, Tpot, Ttft};
 
-#[test]
-fn vllm_0_11_0s_own_tables_of_these_streams() {
-    let streams = Streams::read();
-    let runs = [
-        (streams.measurement(Some(8), None), VllmOptions::default()),
-        (
-            streams.measurement(None, Some(12.5)),
+    let reading = |drafts, draft_tokens, accepted_tokens, per_position: &[i64]| SpecDecodeCounters {
+        drafts,
+        draft_tokens,
+        accepted_tokens,
+        accepted_per_position: (0..).zip(per_position.iter().copied()).collect(),
+    };
+    let before = reading(100, 300, 170, &[80, 60, 30]);
+    let after = reading(1134, 3402, 2150, &[900, 700, 290, 260]);
+    let spec_decode = SpecDecode::between(&before, &after);
+    let probes = Probes::of(
+        &f64s(&run["probes"]["latencies"]),
+        run["probes"]["failed"].as_u64().unwrap().try_into().unwrap(),
+    );
+    match run["name"].as_str().unwrap() {
+        "plain" => VllmOptions { detailed: true, ..VllmOptions::default() },
+        "full" => VllmOptions {
+            metrics: vec![E2elIncludingClientQueue, E2el, Itl, Ttft, ClientQueueTime, Tpot],
+            percentiles: vec![50.0, 90.0, 99.9],
+            goodput: Some(Goodput { ttft_ms: Some(25.0), tpot_ms: Some(12.0), e2el_ms: Some(60.0) }),
+            detailed: true,
+            run: RunInfo { probes, spec_decode, ..RunInfo::default() },
+        },
+        "ramp" => {
+            let steps = |denoising_steps, canvas_positions, committed_tokens| DiffusionCounters {
+                denoising_steps,
+                canvas_positions,
+                committed_tokens,
+            };
+            let timestamp = "2026-11-24T05:53:06.250000".to_owned();
             VllmOptions {
-                metrics: vec![Metric::E2el, Metric::Itl, Metric::Ttft, Metric::Tpot],
-                percentiles: vec![50.0, 90.0, 99.9],
-                goodput: Some(Goodput { ttft_ms: Some(25.0), tpot_ms: Some(12.0), e2el_ms: Some(60.0) }),
+                metrics: vec![Ttft, E2el, ClientQueueTime],
+                detailed: true,
+                run: RunInfo {
+                    skip_tokenizer_init: version > Version::V0_11_0,
+                    spec_decode,
+                    diffusion: Diffusion::between(
+                        &steps(10, 2560, 96),
+                        &steps(130, 33280, 1344),
+                        3.345_678_9,
+                    ),
+                    ramp_up: Some(RampUp {
+                        strategy: "linear".to_owned(),
+                        start_rps: 1,
+                        end_rps: 6,
+                        changes: (1..=7).map(|rps| (rps, timestamp.clone())).collect(),
+                    }),
+                    ..RunInfo::default()
+                },
                 ..VllmOptions::default()
-            },
-        ),
-    ];
-    for ((measurement, vllm), expected) in runs.into_iter().zip(streams.file["vllm"].as_array().unwrap()) {
-        let options = Options { count_tokens: Some(&words), vllm };
-        assert_eq!(
-            report::render(&measurement, Dialect::Vllm(Version::V0_11_0), &options),
-            expected["table"]
-        );
-
-        let theirs: Value = serde_json::from_str(expected["result"].as_str().unwrap()).unwrap();
-        let ours: Value =
-            serde_json::from_str(&report::json(&measurement, Dialect::Vllm(Version::V0_11_0), &options))
-                .unwrap();
-        for (key, figure) in theirs.as_object().unwrap() {
-            let detailed = ["input_lens", "output_lens", "ttfts", "itls", "generated_texts"];
-            if !detailed.contains(&key.as_str()) {
-                assert_eq!(&ours[key], figure, "{key}");
             }
         }
+        other => panic!("unknown run {other}"),
     }
 }
 
 #[test]
-fn evalscopes_own_tables_and_files_of_these_streams() {
-    let streams = Streams::read();
-    let measurement = streams.measurement(Some(8), None);
-    let options = Options { count_tokens: Some(&words), ..Options::default() };
-    let expected = &streams.file["evalscope"];
-    let tables = format!(
-        "Benchmarking summary:\n{}\n\nPercentile results:\n{}\n",
-        expected["summary_table"].as_str().unwrap(),
-        expected["percentile_table"].as_str().unwrap(),
-    );
-    assert_eq!(
-        report::render(&measurement, Dialect::Evalscope(evalscope::Version::V1_1_1), &options),
-        tables
-    );
-    assert_eq!(
-        report::json(&measurement, Dialect::Evalscope(evalscope::Version::V1_1_1), &options),
-        expected["summary_file"]
-    );
-    let rows = evalscope::rows(&measurement, Some(&words));
-    let percentiles = report::evalscope::percentile_file(&evalscope::percentiles(&rows));
-    assert_eq!(percentiles, expected["percentile_file"]);
+fn vllms_own_tables_and_results_of_these_streams() {
+    let streams = Streams::read("vllm-streams.json.zst");
+    for (version, name) in VLLM {
+        for run in streams.file["versions"][name]["runs"].as_array().unwrap() {
+            let (concurrency, rate) = match run["name"].as_str().unwrap() {
+                "plain" => (Some(8), None),
+                "full" => (Some(6), Some(12.5)),
+                _ => (None, None),
+            };
+            let measurement = streams.measurement(concurrency, rate);
+            let options = Options { count_tokens: Some(&words), vllm: run_options(version, run) };
+            let name = format!("{} in {name}", run["name"]);
+            assert_eq!(report::vllm::table(version, &measurement, &options), run["table"], "{name}");
+
+            // The order of the keys counts; what stands around the benchmark's own result is left out.
+            let ours = report::vllm::result_json(version, &measurement, &options);
+            let ours = ours.split_once(r#""duration""#).unwrap().1;
+            let ours = without(&without(ours, "generated_texts"), "errors");
+            let theirs = run["result"].as_str().unwrap().split_once(r#""duration""#).unwrap().1;
+            assert_eq!(ours, theirs, "{name}");
+        }
+    }
+}
+
+/// A JSON object's text without one of its arrays of strings.
+fn without(object: &str, key: &str) -> String {
+    let start = object.find(&format!(r#""{key}": ["#)).unwrap();
+    let end = start + object[start..].find("], ").unwrap() + 3;
+    object[..start].to_owned() + &object[end..]
+}
+
+/// The whole file around those results, and its name, as the original's own `main_async` saves them.
+#[test]
+fn vllms_own_files_and_their_names() {
+    let streams = Streams::read("vllm-streams.json.zst");
+    let run = |version, run: &str, change: fn(&mut RunInfo)| {
+        let mut options =
+            run_options(version, &serde_json::json!({"name": run, "probes": {"latencies": [], "failed": 0}}));
+        options.detailed = false;
+        options.run.date = Some("20261124-055306".to_owned());
+        // The streams are of both kinds; the original was told the one.
+        options.run.backend = Some("openai-chat".to_owned());
+        change(&mut options.run);
+        options
+    };
+    for (version, name) in VLLM {
+        let files = streams.file["versions"][name]["files"].as_array().unwrap();
+        let measurement = |concurrency| streams.measurement(concurrency, None);
+        let runs = [
+            (
+                measurement(Some(8)),
+                run(version, "plain", |run| {
+                    run.model = "Qwen/Qwen3-0.6B".to_owned();
+                    run.tokenizer = Some("tok".to_owned());
+                }),
+            ),
+            (
+                measurement(Some(8)),
+                run(version, "plain", |run| {
+                    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+                    run.model = "m".to_owned();
+                    run.num_prompts = Some(40);
+                    run.label = Some("mine".to_owned());
+                    run.burstiness = Some(0.5);
+                    run.metadata = vec![
+                        pair("gpu", "H100"),
+                        pair("label", "other"),
+                        pair("completed", "none"),
+                        pair("é", "x=y"),
+                    ];
+                }),
+            ),
+            (
+                measurement(None),
+                run(version, "ramp", |run| {
+                    run.model = "a/b/c".to_owned();
+                    run.label = Some(String::new());
+                }),
+            ),
+        ];
+        for ((measurement, vllm), file) in runs.into_iter().zip(files) {
+            let options = Options { count_tokens: Some(&words), vllm };
+            let mut ours = report::vllm::result_json(version, &measurement, &options);
+            if options.vllm.run.label.as_deref() == Some("mine") {
+                // It was saved twice with `--append-result`.
+                ours = format!("{ours}\n{ours}");
+            }
+            assert_eq!(ours, file["text"], "{name}");
+            assert_eq!(report::vllm::file_name(Traffic::of(&measurement), &options.vllm.run), file["name"]);
+        }
+        let rated = Traffic::of(&streams.measurement(Some(8), Some(0.25)));
+        let model = run(version, "plain", |run| run.model = "m".to_owned()).run;
+        assert_eq!(report::vllm::file_name(rated, &model), files[3]["name"]);
+    }
 }
