@@ -202,10 +202,10 @@ pub fn figures_json(subject: &Subject) -> serde_json::Value {
     json
 }
 
-/// A subject's own figures as a table: for what has no table of its own.
+/// A subject's own figures as a table: the tool's own, where it can be made, else the neutral one.
 #[must_use]
 pub fn figures_table(subject: &Subject) -> String {
-    table::figures(subject)
+    subject.table.clone().unwrap_or_else(|| table::figures(subject))
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub struct Subject {
     pub workload_digest: Option<String>,
     /// What a reader should know beside the figures.
     pub notes: Vec<String>,
+    /// The tool's own table, where its files and its version tell all that is in it.
+    pub table: Option<String>,
 }
 
 /// What is kept of each request.
@@ -128,6 +130,7 @@ impl Subject {
             traffic,
             workload_digest: Some(info.workload.workload_digest),
             notes,
+            table: None,
         };
         subject.set_dialect(dialect);
         subject

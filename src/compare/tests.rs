@@ -59,6 +59,7 @@ fn run(name: &str, timelines: Vec<Timeline>, digest: &str, dialect: Dialect) -> 
         traffic: Traffic { concurrency: Some(1), request_rate: None },
         workload_digest: Some(digest.to_owned()),
         notes: Vec::new(),
+        table: None,
     };
     subject.set_dialect(dialect);
     subject
@@ -77,6 +78,7 @@ fn foreign(name: &str, samples: Vec<Sample>, dialect: Dialect) -> Subject {
         traffic: Traffic { concurrency: Some(1), request_rate: None },
         workload_digest: None,
         notes: Vec::new(),
+        table: None,
     };
     subject.fill_from_samples(|_| f64::INFINITY);
     subject
@@ -204,6 +206,73 @@ fn a_gate_judges_what_is_printed() {
     assert_eq!(within(0.000_1, 0.000_2), Some(true), "both print 0.000");
     assert_eq!(Row::of(MEAN_TTFT, Some(1.0), None, &tolerances).unwrap().within, None);
     assert_eq!(Row::of(MEAN_TTFT, None, None, &tolerances), None);
+}
+
+/// What a tool would have left of a run, as that tool's dialect computes it, read back.
+fn left_by(dialect: Dialect, timelines: &[Timeline], duration_ns: u64) -> Subject {
+    use crate::report::evalscope::{database, folder};
+
+    let folder = tempfile::tempdir().unwrap();
+    let measurement = Measurement { timelines, duration_ns, concurrency: Some(1), request_rate: None };
+    let path = if let Dialect::Evalscope(version) = dialect {
+        let facts = folder::RunFacts { version, number: timelines.len() as u64, handoff: false };
+        let run = folder::Run::new(&measurement, facts, None);
+        for (name, text) in run.files(&serde_json::json!({ "parallel": 1, "rate": -1 })) {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let path = folder.path().join(database::FILE);
+        database::write(&path, version, run.rows(), &|_| None).unwrap();
+        folder.path().to_owned()
+    } else {
+        let mut options = crate::report::Options::default();
+        options.vllm.detailed = true;
+        let path = folder.path().join("result.json");
+        std::fs::write(&path, crate::report::json(&measurement, dialect, &options)).unwrap();
+        path
+    };
+    crate::convert::load(&path).unwrap().remove(0)
+}
+
+#[test]
+fn a_tools_files_give_the_figures_of_its_dialect() {
+    let requests: Vec<_> = (1..40)
+        .map(|i| {
+            (
+                i * 1000,
+                i * 300,
+                vec![20 * MS + i * 77_777, 5 * MS + i, 6 * MS],
+                100 + u32::try_from(i).unwrap(),
+            )
+        })
+        .collect();
+    let timelines = in_turn(&requests);
+    for dialect in Dialect::ALL.into_iter().filter(|dialect| *dialect != Dialect::Native) {
+        let own = run("run", timelines.clone(), "x", dialect);
+        let Record::Timelines { timelines, duration_ns } = &own.record else { unreachable!() };
+        let mut read = left_by(dialect, timelines, *duration_ns);
+        assert_eq!(read.traffic, own.traffic);
+        // Its files do not tell 0.32 and 0.33 apart.
+        read.measured_as(dialect).unwrap();
+        for metric in Metric::all() {
+            let (ours, theirs) = (own.own.get(metric), read.own.get(metric));
+            let same = match (ours, theirs) {
+                // By its default, vLLM before 0.30 saves neither E2EL nor latencies.
+                (Some(_), None) => matches!(metric, Metric::Latency(Latency::E2el, _)),
+                (Some(ours), Some(theirs)) => (ours - theirs).abs() <= ours.abs() * 1e-12,
+                (ours, theirs) => ours == theirs,
+            };
+            assert!(same, "{dialect} {metric:?}: {ours:?} {theirs:?}");
+        }
+        let explanation = explain::explain(&own, &read);
+        for difference in &explanation.differences {
+            assert_eq!(
+                (difference.whole, difference.parts[4]),
+                (0, Some(0)),
+                "{dialect} {:?}",
+                difference.metric
+            );
+        }
+    }
 }
 
 fn dialect() -> impl Strategy<Value = Dialect> {

@@ -12,7 +12,9 @@ use serde_json::{Map, Value};
 use super::{Error, Fields, malformed, read, standard};
 use crate::compare::metric::{Figures, Latency, Metric, Statistic};
 use crate::compare::{Record, Sample, Subject, Traffic};
+use crate::metrics::evalscope::v1_1_1;
 use crate::metrics::{Dialect, evalscope};
+use crate::report::evalscope::v1_1_1 as evalscope_report;
 
 const SUMMARY: &str = "benchmark_summary.json";
 const PERCENTILES: &str = "benchmark_percentile.json";
@@ -126,8 +128,14 @@ pub(super) fn load(name: &str, folder: &Path) -> Result<Subject, Error> {
     };
     let mut notes = Vec::new();
     let mut own = summary_figures(&summary)?;
+    let mut table = None;
     if folder.join(PERCENTILES).is_file() {
-        add_percentiles(&mut own, &folder.join(PERCENTILES))?;
+        let path = folder.join(PERCENTILES);
+        let bytes = read(&path)?;
+        let lines: Vec<Line> =
+            serde_json::from_slice(&standard(&bytes)).map_err(|error| malformed(&path, error))?;
+        add_percentiles(&mut own, &lines);
+        table = in_seconds.then(|| own_table(&summary, &lines)).transpose()?.flatten();
     }
     let samples = match folder.join(DATABASE) {
         path if path.is_file() => samples(&path)?,
@@ -151,6 +159,7 @@ pub(super) fn load(name: &str, folder: &Path) -> Result<Subject, Error> {
         traffic: traffic(folder, &summary)?,
         workload_digest: None,
         notes,
+        table,
     };
     // Its own figures are rounded: where its requests give the same to that digit, the unrounded ones are better.
     subject.fill_from_samples(move |metric| match metric {
@@ -189,18 +198,18 @@ fn summary_figures(summary: &Fields<'_>) -> Result<Figures, Error> {
     Ok(figures)
 }
 
+/// A line of the percentile file.
+type Line = Map<String, Value>;
+
 /// The lines of the percentile file that the neutral set has.
-fn add_percentiles(figures: &mut Figures, path: &Path) -> Result<(), Error> {
+fn add_percentiles(figures: &mut Figures, lines: &[Line]) {
     const COLUMNS: [(Latency, Names); 4] = [
         (Latency::Ttft, &[("TTFT (s)", 1000.0), ("TTFT (ms)", 1.0)]),
         (Latency::Tpot, &[("TPOT (s)", 1000.0), ("TPOT (ms)", 1.0)]),
         (Latency::Itl, &[("ITL (s)", 1000.0), ("ITL (ms)", 1.0)]),
         (Latency::E2el, &[("Latency (s)", 1000.0)]),
     ];
-    let bytes = read(path)?;
-    let lines: Vec<Map<String, Value>> =
-        serde_json::from_slice(&standard(&bytes)).map_err(|error| malformed(path, error))?;
-    for line in &lines {
+    for line in lines {
         let statistic = match line.get("Percentiles").and_then(Value::as_str) {
             Some("50%") => Statistic::Median,
             Some("99%") => Statistic::P99,
@@ -211,7 +220,55 @@ fn add_percentiles(figures: &mut Figures, path: &Path) -> Result<(), Error> {
             figures.set(Metric::Latency(latency, statistic), value);
         }
     }
-    Ok(())
+}
+
+/// The two tables that 1.1.1 prints; none where its percentiles are not those of 1.1.1.
+fn own_table(summary: &Fields<'_>, lines: &[Line]) -> Result<Option<String>, Error> {
+    let number = |key: &str| summary.number(key);
+    let figure = |key: &str| Ok::<_, Error>(number(key)?.filter(|&value| value >= 0.0));
+    let count = |key: &str| Ok::<usize, Error>(summary.get(key)?.unwrap_or(0));
+    let figures = v1_1_1::Summary {
+        time_taken: number("Time taken for tests (s)")?.unwrap_or(1.0),
+        total: count("Total requests")?,
+        succeeded: count("Succeed requests")?,
+        failed: count("Failed requests")?,
+        output_throughput: figure("Output token throughput (tok/s)")?,
+        total_throughput: figure("Total token throughput (tok/s)")?,
+        request_throughput: figure("Request throughput (req/s)")?,
+        latency: figure("Average latency (s)")?,
+        ttft: figure("Average time to first token (s)")?,
+        tpot: figure("Average time per output token (s)")?,
+        itl: figure("Average inter-token latency (s)")?,
+        input_tokens: figure("Average input tokens per request")?,
+        output_tokens: figure("Average output tokens per request")?,
+    };
+    let Some(percentiles) = lines.iter().map(percentile).collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
+    let concurrency =
+        summary.get::<i64>("Number of concurrency")?.and_then(|limit| u32::try_from(limit).ok());
+    let [summary, percentiles] = [
+        evalscope_report::summary_table(&figures, concurrency),
+        evalscope_report::percentile_table(&percentiles),
+    ];
+    Ok(Some(format!("Benchmarking summary:\n{summary}\n\nPercentile results:\n{percentiles}\n")))
+}
+
+/// A line of 1.1.1's percentiles; none where it is not one.
+fn percentile(line: &Line) -> Option<v1_1_1::Percentile> {
+    let value = |key: &str| Some(line.get(key)?.as_f64().unwrap_or(f64::NAN));
+    let tokens = |key: &str| Some(line.get(key)?.as_u64().and_then(|tokens| u32::try_from(tokens).ok()));
+    Some(v1_1_1::Percentile {
+        p: line.get("Percentiles")?.as_str()?.strip_suffix('%')?.parse().ok()?,
+        ttft: value("TTFT (s)")?,
+        itl: value("ITL (s)")?,
+        tpot: value("TPOT (s)")?,
+        latency: value("Latency (s)")?,
+        input_tokens: tokens("Input tokens")?,
+        output_tokens: tokens("Output tokens")?,
+        output_rate: value("Output (tok/s)")?,
+        total_rate: value("Total (tok/s)")?,
+    })
 }
 
 /// How it was sent, by its arguments, else by its summary. What is not positive means no limit, and no rate.

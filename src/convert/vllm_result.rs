@@ -5,6 +5,8 @@ use super::{Error, Fields, malformed};
 use crate::compare::metric::{Figures, Latency, Metric, Statistic};
 use crate::compare::{Record, Sample, Subject, Traffic};
 use crate::metrics::{Dialect, vllm};
+use crate::report::VllmOptions;
+use crate::report::vllm as vllm_report;
 
 /// Whether the fields are those of such a file.
 pub(super) fn is_result(fields: &Fields<'_>) -> bool {
@@ -41,6 +43,7 @@ pub(super) fn subject(name: &str, fields: &Fields<'_>) -> Result<Subject, Error>
         traffic: Traffic { concurrency, request_rate: rate },
         workload_digest: None,
         notes,
+        table: table(fields)?,
     };
     // What a version does not print by default (E2EL) can still be computed from what it keeps.
     subject.fill_from_samples(|_| 0.0);
@@ -117,6 +120,73 @@ fn figures(fields: &Fields<'_>) -> Result<Figures, Error> {
         }
     }
     Ok(figures)
+}
+
+/// The table that was printed when the file was saved; none where the version is not known, or the table had sections
+/// of the server's counters.
+#[expect(clippy::cast_possible_truncation, reason = "a count of requests")]
+fn table(fields: &Fields<'_>) -> Result<Option<String>, Error> {
+    let version = match version(fields) {
+        ("0.11.0", _) => vllm::Version::V0_11_0,
+        ("0.30 or later" | "0.33", Dialect::Vllm(version)) => version,
+        _ => return Ok(None),
+    };
+    let sections = ["spec_decode_", "diffusion_", "probe_", "ramp_up_"];
+    if fields.fields.keys().any(|key| sections.iter().any(|section| key.starts_with(section))) {
+        return Ok(None);
+    }
+    let number = |key: &str| Ok::<f64, Error>(fields.number(key)?.unwrap_or(0.0));
+    let count = |key: &str| Ok::<u64, Error>(fields.get::<u64>(key)?.unwrap_or(0));
+    let mut shown = Vec::new();
+    let mut percentiles = Vec::new();
+    let mut stats = |metric: vllm_report::Metric| -> Result<vllm::Stats, Error> {
+        let key = metric.key();
+        let end = format!("_{key}_ms");
+        if fields.has(&format!("mean{end}")) {
+            shown.push(metric);
+        }
+        let mut of_metric = Vec::new();
+        for name in fields.fields.keys() {
+            let p = name.strip_prefix('p').and_then(|name| name.strip_suffix(&end));
+            if let Some(p) = p.and_then(|p| p.parse::<f64>().ok()) {
+                of_metric.push((p, number(name)?));
+            }
+        }
+        of_metric.sort_by(|a, b| a.0.total_cmp(&b.0));
+        percentiles = of_metric.iter().map(|&(p, _)| p).collect();
+        Ok(vllm::Stats {
+            mean_ms: number(&format!("mean{end}"))?,
+            median_ms: number(&format!("median{end}"))?,
+            std_ms: number(&format!("std{end}"))?,
+            percentiles_ms: of_metric,
+        })
+    };
+    let metrics = vllm::Metrics {
+        duration: number("duration")?,
+        completed: fields.get("completed")?.unwrap_or(0),
+        failed: fields.get("failed")?.unwrap_or(0),
+        total_input: count("total_input_tokens")?,
+        total_output: count("total_output_tokens")?,
+        request_throughput: number("request_throughput")?,
+        request_goodput: fields.number("request_goodput")?,
+        output_throughput: number("output_throughput")?,
+        total_token_throughput: number("total_token_throughput")?,
+        max_output_tokens_per_s: number("max_output_tokens_per_s")?,
+        max_concurrent_requests: number("max_concurrent_requests")? as i64,
+        ttft: stats(vllm_report::Metric::Ttft)?,
+        tpot: stats(vllm_report::Metric::Tpot)?,
+        itl: stats(vllm_report::Metric::Itl)?,
+        e2el: stats(vllm_report::Metric::E2el)?,
+        client_queue_time: Some(stats(vllm_report::Metric::ClientQueueTime)?),
+        e2el_including_client_queue: Some(stats(vllm_report::Metric::E2elIncludingClientQueue)?),
+    };
+    let traffic = vllm_report::Traffic {
+        completions: false,
+        concurrency: fields.get("max_concurrency")?,
+        request_rate: fields.number("request_rate")?,
+    };
+    let options = VllmOptions { metrics: shown, percentiles, ..VllmOptions::default() };
+    Ok(Some(vllm_report::console(version, &metrics, traffic, &options)))
 }
 
 /// The arrays that `--save-detailed` keeps; empty without them.

@@ -182,7 +182,7 @@ fn results_are_told_by_their_contents() {
     assert!(comparison["notes"].to_string().contains("holds 2 results"));
     // 0.32.0 saves latencies, and so has an E2EL that it does not print.
     assert!(metric(&comparison, "p99_e2el_ms")["b"].is_number());
-    assert_eq!(good(["report", text(&appended)]).matches("mean TTFT").count(), 2);
+    assert_eq!(good(["report", text(&appended)]).matches("Mean TTFT").count(), 2);
 
     // Without --save-detailed, and with Python's infinity.
     let mut plain: Value = serde_json::from_str(&one).unwrap();
@@ -223,6 +223,20 @@ fn results_are_told_by_their_contents() {
     }
     let error = bad(3, ["report", text(&folder.path().join("later"))]);
     assert!(error.contains("parallel_8_number_11"), "the remedy is a folder below: {error}");
+}
+
+#[test]
+fn a_tools_own_table_comes_back() {
+    for version in ["vllm-0.11.0", "vllm-0.32.0"] {
+        let printed = fs::read_to_string(fixture(&format!("{version}/chat_random-100.console.txt"))).unwrap();
+        let (start, end) = (printed.find("============ Serving").unwrap(), printed.trim_end().len());
+        let table = good(["report", &fixture(&format!("{version}/chat_random-100.json"))]);
+        assert_eq!(table.trim_end(), &printed[start..end]);
+    }
+    let tables = good(["report", &evalscope()]);
+    for words in ["| Average time to first token (s)   |     0.0121 |", "|     99%     |  0.0491  |"] {
+        assert!(tables.contains(words), "{tables}");
+    }
 }
 
 #[test]
