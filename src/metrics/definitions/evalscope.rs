@@ -68,8 +68,7 @@ fn newer(question: Question) -> &'static str {
         Question::Sums => "left to right, in order of completion; no spread",
         Question::Rounding => "4 digits; in the summary TTFT, TPOT and ITL 2 digits",
         Question::Empty => "−1 for averages (−1000 for TTFT and TPOT), 0 for ITL, NaN for percentiles",
-        Question::Peaks => "none",
-        Question::Goodput => "none",
+        Question::Goodput | Question::Peaks => "none",
         Question::Queueing => "not seen: TTFT and latency leave it out",
         Question::Speculation => {
             "from the events with `choices` from the first output on: tokens an event L = (tokens − 1) / (events − 1), \

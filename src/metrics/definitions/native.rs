@@ -32,9 +32,8 @@ pub(super) fn answer(question: Question) -> &'static str {
         Question::Peaks => {
             "the most requests between dispatch and end at one moment, exactly; failures count"
         }
-        Question::Goodput => "none",
         Question::Queueing => "TTFT and E2EL also from the scheduled time",
-        Question::Speculation => "none",
+        Question::Goodput | Question::Speculation => "none",
         Question::Units => "the unit is part of each key",
     }
 }

@@ -161,7 +161,6 @@ impl Probes {
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "small quotients are exact")]
 mod tests {
     use super::*;
 

@@ -182,3 +182,77 @@ fn error(timeline: &Timeline) -> Cow<'static, str> {
         (outcome, _) => outcome.detail().unwrap_or_else(|| outcome.kind().to_owned()).into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::metrics::native;
+    use crate::timeline::{Events, Reads, Usage};
+
+    const CHOICE: Facts = Facts::JSON.with(Facts::CHOICES);
+
+    /// An event that a server may send in the midst of a chat reply.
+    fn event() -> impl Strategy<Value = Facts> {
+        prop::sample::select(vec![
+            CHOICE.with(Facts::ROLE).with(Facts::EMPTY_CONTENT),
+            CHOICE.with(Facts::CONTENT),
+            CHOICE.with(Facts::EMPTY_CONTENT),
+            CHOICE.with(Facts::REASONING),
+            CHOICE.with(Facts::TOOL_CALL),
+            CHOICE.with(Facts::FINISH),
+            CHOICE.with(Facts::FINISH).with(Facts::EMPTY_CONTENT),
+            Facts::JSON.with(Facts::USAGE),
+        ])
+    }
+
+    /// A successful chat reply, each event in a read of its own.
+    fn reply(events: &[Facts]) -> Timeline {
+        let at_ns: Vec<u64> = (1..).map(|i| 1_000 * i + 500).take(events.len()).collect();
+        let read = (0u32..).take(events.len()).collect();
+        Timeline {
+            dispatched_ns: 500,
+            end_ns: at_ns.last().copied().unwrap_or(500),
+            reads: Reads { bytes: vec![1; at_ns.len()], at_ns, ..Reads::default() },
+            events: Events { read, facts: events.to_vec(), tokens: Vec::new() },
+            outcome: Outcome::Success,
+            status: Some(200),
+            usage: Some(Usage { prompt_tokens: 3, completion_tokens: 9, cached_tokens: None }),
+            ..Timeline::default()
+        }
+    }
+
+    proptest! {
+        /// What separates the versions goes one way: later first tokens, earlier ends, fewer tokens.
+        #[test]
+        fn each_version_counts_less(events in prop::collection::vec(event(), 1..20)) {
+            let timeline = reply(&events);
+            let read = |version| output(&timeline, version, Arrivals::AtStart, None);
+            let [oldest, older, newest] = Version::ALL.map(read);
+            prop_assert!(oldest.success);
+            prop_assert_eq!(older.success, events.iter().any(|facts| facts.has(Facts::CHOICES)));
+            prop_assert!(newest.success <= older.success);
+            if newest.success {
+                prop_assert!(oldest.ttft <= older.ttft && older.ttft <= newest.ttft);
+                prop_assert!(oldest.latency >= older.latency && older.latency >= newest.latency);
+                prop_assert!(oldest.itl.len() == older.itl.len() && older.itl.len() >= newest.itl.len());
+            }
+        }
+
+        /// Tokens are the same events in `native` and in the newest version.
+        #[test]
+        fn native_and_the_newest_agree_on_tokens(events in prop::collection::vec(event(), 1..20)) {
+            let timelines = [reply(&events)];
+            let measurement =
+                Measurement { timelines: &timelines, duration_ns: 1, concurrency: None, request_rate: None };
+            let native = native::samples(&measurement);
+            let newest = output(&timelines[0], Version::V0_33_0, Arrivals::AtStart, None);
+            prop_assert_eq!(native.ttft_ns.len(), usize::from(newest.success));
+            prop_assert_eq!(native.itl_ns.len(), newest.itl.len());
+            if let Some(ttft_ns) = native.ttft_ns.first() {
+                prop_assert!((ttft_ns / 1e9 - newest.ttft).abs() < 1e-12);
+            }
+        }
+    }
+}

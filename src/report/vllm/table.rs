@@ -144,7 +144,8 @@ mod tests {
         let failed = |error: &'static str| Output { error: error.into(), ..Output::default() };
         let mut outputs = vec![failed("Service Unavailable"); 11];
         assert_eq!(notes_of(Version::V0_11_0, &outputs), "");
-        let errors: String = (0..10).map(|i| format!("Error {i}: Service Unavailable\n")).collect();
+        let errors =
+            (0..10).fold(String::new(), |text, i| text + &format!("Error {i}: Service Unavailable\n"));
         let detected = "Failed requests during benchmark run detected (capping to 10):\n";
         assert_eq!(notes_of(Version::V0_33_0, &outputs), detected.to_owned() + &errors);
 
