@@ -61,7 +61,7 @@ pub struct Row {
 ///
 /// What a timeline does not tell: whether tool calls have a name or arguments, and `reasoning_details` (1.14.1 looks
 /// at both to tell output); and whether data that is not a JSON object is JSON at all (1.14.1 fails on the former and
-/// passes over the latter; it is passed over here).
+/// passes over the latter; it is passed over here, in a response that `[DONE]` shows to be whole).
 #[must_use]
 pub fn rows(measurement: &Measurement<'_>, version: Version, count: Option<CountTokens<'_>>) -> Vec<Row> {
     let mut sent: Vec<&Timeline> =

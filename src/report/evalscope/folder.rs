@@ -10,7 +10,7 @@
 //! Not written: `benchmark.log`, `perf_report.html`, `trace_summary.json`.
 
 use super::v1_1_1;
-use super::v1_14_1::{self, Traffic};
+use super::v1_14_1::{self, Traffic, sweep};
 use crate::metrics::evalscope::workload::{Throughput, Workload};
 use crate::metrics::evalscope::{self as metrics, Row, Version};
 use crate::metrics::{CountTokens, Measurement};
@@ -196,14 +196,14 @@ impl Sweep<'_> {
             }
             Version::V1_14_1 => {
                 let entries = runs.iter().filter_map(|run| match &run.figures {
-                    Figures::V1_14_1 { summary, percentiles, workload } => Some(v1_14_1::Entry {
+                    Figures::V1_14_1 { summary, percentiles, workload } => Some(sweep::Entry {
                         sheet: v1_14_1::Sheet::new(summary, run.traffic),
                         percentiles,
                         throughput: workload.as_ref().map(|(_, throughput)| *throughput),
                     }),
                     Figures::V1_1_1 { .. } => None,
                 });
-                let head = v1_14_1::Head {
+                let head = sweep::Head {
                     model: self.model,
                     alias: self.alias,
                     dataset: self.dataset,
@@ -211,7 +211,7 @@ impl Sweep<'_> {
                     url: self.url,
                     output_path: self.output_path,
                 };
-                v1_14_1::sweep_report(&head, entries.collect())
+                sweep::report(&head, entries.collect())
             }
         }
     }
