@@ -12,6 +12,7 @@ use crate::run::Run;
 /// Compare runs, or other tools' results, metric by metric.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Args {
     /// Runs' folders, vLLM result files, evalscope output folders, each as PATH or PATH@DIALECT: at least two; each is
     /// held against the first

@@ -148,6 +148,15 @@ impl Metric {
         }
     }
 
+    /// How many of the last printed decimal make one: `10^decimals`.
+    const fn steps_in_one(self) -> u32 {
+        match self.decimals() {
+            0 => 1,
+            2 => 100,
+            _ => 1000,
+        }
+    }
+
     /// Whether it says how values spread rather than how large they are. Such a metric is shown but not judged,
     /// unless a tolerance names it.
     #[must_use]
@@ -205,15 +214,14 @@ impl Figures {
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "saturates, as documented")]
 pub fn in_steps(value: f64, metric: Metric) -> i64 {
-    let scale = 10i32.pow(metric.decimals() as u32);
-    (value * f64::from(scale)).round() as i64
+    (value * f64::from(metric.steps_in_one())).round() as i64
 }
 
 /// Whole units of the last decimal as text: `-0.012`; with a plus sign where `signed` and not negative.
 #[must_use]
 pub fn shown(steps: i64, metric: Metric, signed: bool) -> String {
     let decimals = metric.decimals();
-    let scale = 10u64.pow(decimals as u32);
+    let scale = u64::from(metric.steps_in_one());
     let sign = match steps.signum() {
         -1 => "-",
         1 if signed => "+",
@@ -226,7 +234,7 @@ pub fn shown(steps: i64, metric: Metric, signed: bool) -> String {
 /// Whole units of the last decimal as a number, the one that the text reads back as.
 #[must_use]
 pub fn from_steps(steps: i64, metric: Metric) -> f64 {
-    steps as f64 / f64::from(10i32.pow(metric.decimals() as u32))
+    steps as f64 / f64::from(metric.steps_in_one())
 }
 
 #[cfg(test)]
@@ -244,6 +252,9 @@ mod tests {
 
     #[test]
     fn steps_are_what_is_printed() {
+        for metric in Metric::all() {
+            assert_eq!(metric.steps_in_one().ilog10() as usize, metric.decimals(), "{metric:?}");
+        }
         assert_eq!(shown(in_steps(12.3456, MEAN_TTFT), MEAN_TTFT, true), "+12.346");
         assert_eq!(shown(in_steps(-0.0123, MEAN_TTFT), MEAN_TTFT, false), "-0.012");
         assert_eq!(shown(in_steps(-0.0001, MEAN_TTFT), MEAN_TTFT, true), "0.000");

@@ -176,8 +176,8 @@ impl Subject {
         }
     }
 
-    /// Its figures as a dialect defines them, had the client sent each request at once: see
-    /// [`super::client::undelayed`]. None where there are no timelines.
+    /// Its figures as a dialect defines them, had the client sent each request the moment it was scheduled, and at once.
+    /// None where there are no timelines.
     #[must_use]
     pub fn undelayed(&self, dialect: Dialect) -> Option<Figures> {
         let Record::Timelines { timelines, duration_ns } = &self.record else {

@@ -162,7 +162,11 @@ pub(super) fn command(words: &[String]) -> String {
 
 /// Lines of shell comment.
 pub(super) fn comments(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("# {line}\n")).collect()
+    let mut text = String::new();
+    for line in lines {
+        text += &format!("# {line}\n");
+    }
+    text
 }
 
 /// A word as the shell reads it back.

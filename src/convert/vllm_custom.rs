@@ -1,6 +1,8 @@
 //! The `custom` dataset of `vllm bench serve`: JSON lines `{"prompt", "output_tokens"}`. Facts:
 //! `vllm/benchmarks/datasets.py` of 0.11.0 and `vllm/benchmarks/datasets/datasets.py` of 0.33.0, `CustomDataset`.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
 use super::export::{Alike, BASE_URL, Exporter, Usage, command, comments, model, quoted};
@@ -37,7 +39,8 @@ impl Exporter for VllmCustom {
     }
 
     fn command(&self, usage: Usage<'_>) -> Result<String, String> {
-        if !usage.file.ends_with(".jsonl") {
+        // The tool itself takes no other spelling.
+        if Path::new(usage.file).extension().is_none_or(|extension| extension != "jsonl") {
             return Err(format!(
                 "{}: vllm bench serve reads a custom dataset only from a file whose name ends in .jsonl",
                 usage.file

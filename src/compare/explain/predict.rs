@@ -80,7 +80,6 @@ impl<'a> Workload<'a> {
         let grown = |metric: Metric, factor: f64| Some(figure(metric)? * (factor - 1.0));
         let input_ratio = if self.counts_alike { ratio(input) } else { 1.0 };
         match metric {
-            Metric::Failed => Some(0.0),
             Metric::Succeeded => grown(metric, ratio(requests)),
             Metric::InputTokens => {
                 self.counts_alike.then(|| grown(metric, ratio(requests) * ratio(input))).flatten()
@@ -95,7 +94,7 @@ impl<'a> Workload<'a> {
             }
             Metric::Latency(_, Statistic::Std) => None,
             Metric::Latency(Latency::Ttft, _) => ttft_shift,
-            Metric::Latency(Latency::Tpot | Latency::Itl, _) => Some(0.0),
+            Metric::Failed | Metric::Latency(Latency::Tpot | Latency::Itl, _) => Some(0.0),
             Metric::Latency(Latency::E2el, _) => e2el_shift(),
         }
     }
