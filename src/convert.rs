@@ -44,11 +44,17 @@ pub enum Error {
     TooLarge(PathBuf),
     /// The contents are no tool's.
     #[error(
-        "{} is no result that tokentape knows: expected a run of its own, the JSON file of `vllm bench serve \
+        "{} is no result that tokentape knows: expected the folder of a run, the JSON file of `vllm bench serve \
          --save-result`, or the output folder of `evalscope perf`",
         .0.display()
     )]
     Unknown(PathBuf),
+    /// A folder with nothing in it that could be read.
+    #[error(
+        "{} holds no run, and no result of evalscope: expected a folder with run.json or benchmark_summary.json in it",
+        .0.display()
+    )]
+    Nothing(PathBuf),
     /// A folder above several results.
     #[error("{} holds no result itself; name one of the folders in it: {}", path.display(), results.join(", "))]
     Several {
@@ -77,7 +83,7 @@ pub fn load(path: &Path) -> Result<Vec<Subject>, Error> {
         }
         let results = evalscope_result::below(path);
         return Err(if results.is_empty() {
-            Error::Unknown(path.to_owned())
+            Error::Nothing(path.to_owned())
         } else {
             Error::Several { path: path.to_owned(), results }
         });
