@@ -7,6 +7,8 @@ mod compare;
 mod demo;
 mod export;
 mod generate;
+mod generate_as;
+mod generate_evalscope;
 mod mock;
 mod peers;
 mod peers_evalscope;
