@@ -2,6 +2,7 @@
 
 mod cat;
 mod compare;
+mod compat;
 mod demo;
 mod exit;
 mod export;
@@ -65,6 +66,8 @@ enum Command {
     Compare(compare::Args),
     /// Write a tape's prompts for another tool, and print the command that sends them
     Export(export::Args),
+    /// Run another tool's command: its flags, requests, table and result files
+    Compat(compat::Args),
     /// Run the bundled mock server
     Mock(mock::Args),
 }
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::exec(args),
         Command::Compare(args) => compare::exec(args),
         Command::Export(args) => export::exec(args),
+        Command::Compat(args) => compat::exec(args),
         Command::Mock(args) => mock::exec(args),
     };
     exit::report(outcome)

@@ -108,7 +108,7 @@ pub fn compare<'a>(
                 .to_owned(),
         ),
     }
-    if a.traffic != b.traffic {
+    if !a.traffic.is_like(&b.traffic) {
         notes.push(format!("traffic differs: {} against {}", a.traffic.words(), b.traffic.words()));
     }
     let row = |metric: Metric| Row::of(metric, a.own.get(metric), b.own.get(metric), tolerances);
@@ -190,6 +190,7 @@ fn side(subject: &Subject) -> serde_json::Value {
         "workload_digest": subject.workload_digest,
         "concurrency": subject.traffic.concurrency,
         "request_rate": subject.traffic.request_rate,
+        "arrival": subject.traffic.arrival,
     })
 }
 

@@ -74,8 +74,8 @@ fn of_run(args: &Args) -> Result<Vec<u8>, Failure> {
     let measurement = Measurement {
         timelines: &run.timelines,
         duration_ns: run.info.duration_ns,
-        concurrency: Some(run.info.traffic.concurrency),
-        request_rate: None,
+        concurrency: run.info.traffic.concurrency,
+        request_rate: run.info.traffic.request_rate,
     };
     let options = report::Options::default();
     Ok(match args.format() {

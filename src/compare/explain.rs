@@ -249,7 +249,7 @@ const MEAN_TTFT: Metric = Metric::Latency(Latency::Ttft, Statistic::Mean);
 
 fn rest_note(a: &Subject, b: &Subject) -> String {
     let mut causes = Vec::new();
-    if a.traffic != b.traffic {
+    if !a.traffic.is_like(&b.traffic) {
         causes.push("the other traffic".to_owned());
     }
     if a.is_run() && b.is_run() {

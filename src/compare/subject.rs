@@ -66,12 +66,14 @@ pub struct Sample {
 }
 
 /// How requests were sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Traffic {
     /// The most requests in flight; none where there was no limit.
     pub concurrency: Option<u32>,
     /// Requests a second asked for; none where they were sent as fast as the limit let them.
     pub request_rate: Option<f64>,
+    /// How a run's schedule drew its times; none where there was no schedule, and of other tools.
+    pub arrival: Option<String>,
 }
 
 impl Traffic {
@@ -80,7 +82,22 @@ impl Traffic {
     pub fn words(&self) -> String {
         let limit = self.concurrency.map_or("no limit".to_owned(), |limit| format!("concurrency {limit}"));
         let rate = self.request_rate.map_or("no rate".to_owned(), |rate| format!("{rate} req/s"));
-        format!("{limit}, {rate}")
+        let arrival = self.arrival.as_ref().map_or(String::new(), |arrival| format!(" ({arrival})"));
+        format!("{limit}, {rate}{arrival}")
+    }
+
+    /// Whether a request is sent because another one has ended, rather than because its time has come.
+    #[must_use]
+    pub fn is_closed_loop(&self) -> bool {
+        self.request_rate.is_none() && self.arrival.is_none()
+    }
+
+    /// Whether limit and rate are the same, as far as both are known: other tools do not say how they drew their times.
+    #[must_use]
+    pub fn is_like(&self, other: &Traffic) -> bool {
+        let arrivals_agree =
+            self.arrival.is_none() || other.arrival.is_none() || self.arrival == other.arrival;
+        self.concurrency == other.concurrency && self.request_rate == other.request_rate && arrivals_agree
     }
 }
 
@@ -120,7 +137,11 @@ impl Subject {
         if !info.verdict.valid {
             notes.push(format!("{name} is {}", info.verdict.line()));
         }
-        let traffic = Traffic { concurrency: Some(info.traffic.concurrency), request_rate: None };
+        let traffic = Traffic {
+            concurrency: info.traffic.concurrency,
+            request_rate: info.traffic.request_rate,
+            arrival: info.traffic.arrival,
+        };
         let mut subject = Self {
             name: name.to_owned(),
             tool: info.created_by,
@@ -183,8 +204,8 @@ impl Subject {
         let Record::Timelines { timelines, duration_ns } = &self.record else {
             return None;
         };
-        let closed = self.traffic.request_rate.is_none();
-        let (timelines, duration_ns) = super::client::undelayed(timelines, *duration_ns, closed);
+        let (timelines, duration_ns) =
+            super::client::undelayed(timelines, *duration_ns, self.traffic.is_closed_loop());
         Some(figures::of_timelines(&self.measurement(&timelines, duration_ns), dialect))
     }
 

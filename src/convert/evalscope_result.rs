@@ -289,7 +289,7 @@ fn traffic(folder: &Path, summary: &Fields<'_>) -> Result<Traffic, Error> {
         reason = "a positive count; saturates"
     )]
     let concurrency = concurrency.filter(|&limit| limit >= 1.0).map(|limit| limit as u32);
-    Ok(Traffic { concurrency, request_rate: rate.filter(|&rate| rate > 0.0) })
+    Ok(Traffic { concurrency, request_rate: rate.filter(|&rate| rate > 0.0), arrival: None })
 }
 
 /// The database's requests; none where an old version's database lacks the columns.

@@ -40,7 +40,7 @@ pub(super) fn subject(name: &str, fields: &Fields<'_>) -> Result<Subject, Error>
         dialect,
         own: figures(fields)?,
         record,
-        traffic: Traffic { concurrency, request_rate: rate },
+        traffic: Traffic { concurrency, request_rate: rate, arrival: None },
         workload_digest: None,
         notes,
         table: table(fields)?,

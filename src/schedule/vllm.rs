@@ -76,8 +76,9 @@ pub(crate) fn delays_from(
 }
 
 impl Arrival {
-    /// `_get_current_request_rate`.
-    fn rate_at(&self, index: usize, n: usize) -> f64 {
+    /// Requests a second at request `index` of `n` (`_get_current_request_rate`).
+    #[must_use]
+    pub fn rate_at(&self, index: usize, n: usize) -> f64 {
         let Some(RampUp { strategy, start_rps, end_rps }) = self.ramp_up else {
             return self.rate;
         };

@@ -135,8 +135,8 @@ fn the_gate_trips_on_what_is_beyond() {
     );
     assert_eq!(error.matches(" of ").count(), 1, "{error}");
     for wrong in ["3", "warp=3%", "-1%"] {
-        let status = tokentape(["compare", "a", "b", &format!("--tolerance={wrong}")]).status().unwrap();
-        assert_eq!(status.code(), Some(2), "{wrong}");
+        let output = tokentape(["compare", "a", "b", &format!("--tolerance={wrong}")]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
     }
 }
 

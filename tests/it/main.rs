@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod compare;
+mod compat;
 mod demo;
 mod export;
 mod generate;

@@ -46,7 +46,7 @@ impl<'a> Workload<'a> {
             lengths(from, to, counts_alike).unwrap_or(Lengths::Unknown)
         };
         let slope = if counts_alike { slope(&a.record) } else { None };
-        Self { lengths, counts_alike, from, slope, closed_loop: a.traffic.request_rate.is_none() }
+        Self { lengths, counts_alike, from, slope, closed_loop: a.traffic.is_closed_loop() }
     }
 
     /// The part of a metric's difference that the lengths predict, in the metric's unit.
@@ -159,7 +159,7 @@ pub(super) fn traffic(metric: Metric, a: &Subject, b: &Subject, from: &Figures, 
         Metric::RequestThroughput | Metric::OutputThroughput | Metric::TotalThroughput => {
             Some(figure? * (busier()? - 1.0))
         }
-        _ => (a.traffic == b.traffic).then_some(0.0),
+        _ => a.traffic.is_like(&b.traffic).then_some(0.0),
     }
 }
 
@@ -170,7 +170,7 @@ fn in_flight(figures: &Figures) -> Option<f64> {
 }
 
 pub(super) fn traffic_note(a: &Subject, b: &Subject, from: &Figures, to: &Figures) -> String {
-    let limits = if a.traffic == b.traffic {
+    let limits = if a.traffic.is_like(&b.traffic) {
         format!("the same limits ({})", a.traffic.words())
     } else {
         format!(
