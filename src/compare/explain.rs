@@ -98,7 +98,12 @@ pub fn explain(a: &Subject, b: &Subject) -> Explanation {
     let common = Common::of(a, b);
     // A client's delay can be told only where it is known on both sides; else all of it is in the rest.
     let undelayed = a.undelayed(common.dialect).zip(b.undelayed(common.dialect));
-    let (from, to) = undelayed.as_ref().map_or((&common.a, &common.b), |(a, b)| (a, b));
+    // What cannot be had under the common dialect is good enough to predict from as it is.
+    let (from, to) = match &undelayed {
+        Some((a, b)) => (a.clone(), b.clone()),
+        None => (common.a.or(&a.own), common.b.or(&b.own)),
+    };
+    let (from, to) = (&from, &to);
     let workload = Workload::of(a, b, from, to, common.counts_alike);
 
     let difference = |metric: Metric| {
@@ -205,11 +210,15 @@ impl Common {
                  cannot be changed afterwards"
             )
         };
-        if let Some((seen, _)) = a.figures(b.dialect) {
+        let as_b = a.figures(b.dialect).map(|(seen, _)| seen);
+        let as_a = b.figures(a.dialect).map(|(seen, _)| seen);
+        let has = |seen: &Option<Figures>| seen.as_ref().map_or(0, Figures::count);
+        let b_keeps_more = has(&as_a) > has(&as_b);
+        if let Some(seen) = as_b.filter(|_| !b_keeps_more) {
             let note = statistics(name_a, b.dialect);
             return Self { dialect: b.dialect, a: seen, b: own_b, known: true, counts_alike, note };
         }
-        if let Some((seen, _)) = b.figures(a.dialect) {
+        if let Some(seen) = as_a {
             let note = statistics(name_b, a.dialect);
             return Self { dialect: a.dialect, a: own_a, b: seen, known: true, counts_alike, note };
         }

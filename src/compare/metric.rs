@@ -199,6 +199,20 @@ impl Figures {
         self.0.get(&metric).copied()
     }
 
+    /// How many metrics there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// These figures, and of `other` those that are absent here.
+    #[must_use]
+    pub fn or(&self, other: &Figures) -> Figures {
+        let mut all = other.clone();
+        all.0.extend(&self.0);
+        all
+    }
+
     /// Sets a metric's figure; none, or what is not a finite number, leaves the metric absent.
     pub fn set(&mut self, metric: Metric, value: impl Into<Option<f64>>) {
         match value.into().filter(|value| value.is_finite()) {

@@ -194,6 +194,22 @@ fn without_timelines_client_and_server_are_one() {
     }
 }
 
+/// A file may state mean E2EL without keeping any latency: that is enough for the number in flight.
+#[test]
+fn stated_means_are_enough_for_the_number_in_flight() {
+    let sample = Sample { success: true, ttft: 0.02, itl: vec![0.01], output_tokens: 2, ..Sample::default() };
+    let mut a = foreign("a.json", vec![sample.clone(); 4], "vllm-0.11.0".parse().unwrap());
+    let mut b = foreign("b", vec![sample; 4], "evalscope-1.1.1".parse().unwrap());
+    for (subject, rate, e2el) in [(&mut a, 100.0, 40.0), (&mut b, 150.0, 20.0)] {
+        subject.own.set(Metric::RequestThroughput, rate);
+        subject.own.set(Metric::Latency(Latency::E2el, Statistic::Mean), e2el);
+    }
+    let explanation = explain::explain(&a, &b);
+    // 4 against 3 in flight: a quarter less; the rest is that each took half as long.
+    assert_eq!(part(&explanation, Metric::RequestThroughput, Cause::Traffic), Some(-25_000));
+    assert_eq!(part(&explanation, Metric::RequestThroughput, Cause::Rest), Some(75_000));
+}
+
 #[test]
 fn a_gate_judges_what_is_printed() {
     let tolerances = Tolerances::default();
