@@ -39,6 +39,7 @@ Examples:
   tokentape generate random --requests 500 --input-tokens 100 --output-tokens 100 -o load.tape.zst
   tokentape replay load.tape.zst --url http://127.0.0.1:8000 --model my-model --concurrency 50 -o runs/first
   tokentape report runs/first --dialect vllm-0.11.0
+  tokentape compat vllm bench serve --model my-model --num-prompts 500 --max-concurrency 50
 
 Exit codes:
   0  good

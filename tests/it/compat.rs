@@ -4,13 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::Value;
 use tokentape::run::Run;
 
-use crate::support::{Mock, Scripted, failed, read_request, shown, stream_of, tokentape};
+use crate::support::{Mock, Scripted, failed, read_request, shown, signal, stream_of, tokentape};
 
 const TOKEN: &str = r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}"#;
 const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":1}}"#;
@@ -100,15 +100,14 @@ fn vllm_bench_serve_of_each_version() {
             fs::read_dir(folder.path().join("out")).unwrap().map(|file| file.unwrap().path()).collect();
         let [file] = files.as_slice() else { panic!("{files:?}") };
         let name = file.file_name().unwrap().to_str().unwrap();
-        assert!(
-            name.starts_with("openai-chat-infqps-concurrency4-m-20") && name.ends_with(".json"),
-            "{name}"
-        );
+        assert!(name.starts_with("openai-chat-infqps-concurrency4-m-20"), "{name}");
         let result = json(file);
         let first =
             ["date", "endpoint_type", "backend", "label", "model_id", "tokenizer_id", "num_prompts", "tp"];
         assert_eq!(keys(&result)[..first.len()], first);
         assert_eq!(result["ttfts"].as_array().unwrap().len(), 12);
+        let texts = result["generated_texts"].as_array().unwrap();
+        assert!(texts.iter().all(|text| !text.as_str().unwrap().is_empty()), "{texts:?}");
         assert_eq!(
             (&result["completed"], &result["tokenizer_id"]),
             (&Value::from(12), &Value::from("embedded"))
@@ -271,6 +270,8 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         ("vllm-0.33.0", vllm(url, "--dataset-name hf"), "--dataset-name: 'hf' is not supported"),
         ("vllm-0.33.0", vllm(url, "--endpoint /v1/completions"), "ends with 'chat/completions'"),
         ("vllm-0.33.0", vllm(url, "--num-prompts many"), "--num-prompts: 'many'"),
+        ("vllm-0.33.0", vllm(url, "--num-prompts 0"), "--num-prompts must be at least 1"),
+        ("vllm-0.33.0", vllm(url, "--random-range-ratio 1.5"), "--random-range-ratio must be"),
         ("vllm-0.33.0", vllm(url, "--goodput ttft=3"), "--goodput takes pairs of the form KEY:VALUE"),
         ("evalscope-1.1.1", vllm(url, ""), "--as evalscope-1.1.1 is no version of vllm bench serve"),
         (
@@ -291,6 +292,28 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         assert!(error.contains(expected), "{line}: {error}");
     }
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "nothing is left of what did not run");
+}
+
+#[test]
+fn a_sweep_is_interrupted_between_its_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, log) = mock(folder.path());
+    let line = evalscope(&mock.url, "--no-timestamp --sleep-interval 600")
+        .replace("org/m", "m")
+        .replace("--parallel 4 --number 12", "--parallel 1 1 --number 2 2");
+    let process = compat(folder.path(), "evalscope-1.14.1", &line)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let first = folder.path().join("outputs/m/parallel_1_number_2/benchmark_data.db");
+    while !first.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // The database is the last thing before the pause; a signal that comes earlier ends the sweep as well.
+    signal(&process, "INT");
+    assert!(failed(1, &process.wait_with_output().unwrap()).contains("interrupted"));
+    assert_eq!(arrived(mock, &log), 1 + 2);
 }
 
 #[test]
@@ -357,7 +380,7 @@ fn outline(head: &str) -> Vec<String> {
     std::iter::once(first).chain(rest).collect()
 }
 
-/// The captures of the real clients (see `fixtures/requests`), name by name and value by value, in their order.
+/// As captured from the real clients on Python 3.11 with aiohttp 3.14.5, name by name and value by value.
 #[test]
 fn headers_are_the_originals_in_their_order() {
     let aiohttp = "accept: */*, accept-encoding: gzip, deflate, user-agent: Python/3.11 aiohttp/3.14.5";

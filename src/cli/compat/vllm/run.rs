@@ -10,11 +10,11 @@ use serde_json::Value;
 use tokentape_tokenizer::Tokenizer;
 
 use super::super::headers::Headers;
-use super::super::server::{ask, until_ready};
+use super::super::server::{ask, never, until_ready};
 use super::super::traffic::Traffic;
-use super::super::{Record, note_no_effect, stamp};
+use super::super::{Record, drawn, note_no_effect, stamp};
 use super::{Config, counters, syntax};
-use crate::cli::replay::{Pace, judge, measurement, now};
+use crate::cli::replay::{Pace, judge, measurement, now, wall_clock};
 use crate::cli::{Failure, Outcome, output};
 use crate::generate::compat::Data;
 use crate::generate::compat::vllm::{self as compat, Dataset};
@@ -104,7 +104,8 @@ fn requests(config: &mut Config, tokenizer: &Tokenizer) -> Result<Vec<Request>, 
             config.params.dataset.name()
         )));
     }
-    let mut requests = compat::requests(&config.params, tokenizer, data)?;
+    let mut requests = compat::requests(&config.params, tokenizer, data)
+        .map_err(|error| in_its_words(&config.params.dataset, error))?;
     for request in &mut requests {
         config.path.clone_into(&mut request.path);
     }
@@ -112,6 +113,33 @@ fn requests(config: &mut Config, tokenizer: &Tokenizer) -> Result<Vec<Request>, 
         return Err(Failure::input("the data set holds no request"));
     }
     Ok(requests)
+}
+
+/// A parameter's error under the name that the command line has for it.
+fn in_its_words(dataset: &Dataset, error: generate::Error) -> Failure {
+    let generate::Error::Parameter { flag, reason } = error else {
+        return error.into();
+    };
+    let of_random = matches!(dataset, Dataset::Random { .. });
+    let flag = match flag {
+        "--requests" => "--num-prompts",
+        "--input-tokens" if of_random => "--random-input-len",
+        "--input-tokens" => "--prefix-repetition-suffix-len",
+        "--output-tokens" if of_random => "--random-output-len",
+        "--output-tokens" => match dataset {
+            Dataset::Custom { .. } => "--custom-output-len",
+            Dataset::Sharegpt { .. } => "--sharegpt-output-len",
+            _ => "--prefix-repetition-output-len",
+        },
+        "--range-ratio" => "--random-range-ratio",
+        "--prefix-tokens" if of_random => "--random-prefix-len",
+        "--prefix-tokens" => "--prefix-repetition-prefix-len",
+        "--num-prefixes" => "--prefix-repetition-num-prefixes",
+        "--chunk-hash-size" => "--timed-trace-chunk-hash-size",
+        "--sec-multiplier" => "--timed-trace-sec-multiplier",
+        other => other,
+    };
+    Failure::usage(format_args!("{flag} {reason}"))
 }
 
 /// A run with all that is known before it.
@@ -137,7 +165,7 @@ impl Run {
         let before = self.scrape()?;
         let count = requests.len();
         let delays = self.delays(&requests)?;
-        let begun = SystemTime::now();
+        let begun = wall_clock();
         let prefix = self.request_id_prefix();
         let headers = |request: &Request| {
             self.headers(
@@ -154,6 +182,7 @@ impl Run {
             schedule: delays.as_ref().map(|delays| delays.iter().copied().map(offset_ns).collect()),
             pace: self.pace(),
             timeout: TIMEOUT,
+            keeps_text: self.config.output.save && self.config.output.detailed,
             quiet: self.config.quiet,
             requests,
         };
@@ -213,7 +242,7 @@ impl Run {
         Ok(headers.for_body(body_bytes))
     }
 
-    /// What stands before a request's number in its id. The original draws a UUID; this comes from the time.
+    /// What stands before a request's number in its id. The original draws a UUID; this comes from the time and the process.
     fn request_id_prefix(&self) -> Option<String> {
         if matches!(self.config.params.dataset, Dataset::PrefixRepetition { .. }) {
             return None;
@@ -222,8 +251,7 @@ impl Run {
             (Some(prefix), _) => prefix.clone(),
             (None, Version::V0_11_0) => "benchmark-serving".to_owned(),
             (None, _) => {
-                let drawn = blake3::hash(format!("{:?}", SystemTime::now()).as_bytes()).to_hex();
-                format!("bench-{}-", &drawn[..8])
+                format!("bench-{}-", &drawn().to_hex()[..8])
             }
         })
     }
@@ -247,7 +275,7 @@ impl Run {
             let is_good = |answer: &crate::replay::side::Answer| {
                 answer.is_ok() && (*version == Version::V0_11_0 || answer.outcome.is_success())
             };
-            until_ready(&base.target, first, (RETRY, limit), is_good)?;
+            until_ready(&base.target, first, (RETRY, limit), &never(), is_good)?;
             output::print("Initial test run completed.")?;
             output::print(if *version == Version::V0_11_0 {
                 " Starting main benchmark run...\n"
