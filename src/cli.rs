@@ -39,11 +39,12 @@ Examples:
   tokentape generate random --requests 500 --input-tokens 100 --output-tokens 100 -o load.tape.zst
   tokentape replay load.tape.zst --url http://127.0.0.1:8000 --model my-model --concurrency 50 -o runs/first
   tokentape report runs/first --dialect vllm-0.11.0
+  tokentape compare runs/first runs/second --tolerance 3% --gate
   tokentape compat vllm bench serve --model my-model --num-prompts 500 --max-concurrency 50
 
 Exit codes:
   0  good
-  1  the run failed, or is INVALID
+  1  the run failed or is INVALID, a gate tripped, or what was asked cannot be done with this input
   2  usage: an argument is wrong or missing
   3  input unreadable: a tape, a run, a tokenizer";
 
