@@ -87,7 +87,10 @@ pub enum Error {
         reason: String,
     },
     /// A source that needs a data file, without one.
-    #[error("{source_name} takes its prompts from a file, and a tape does not hold that: give it the {name}")]
+    #[error(
+        "{source_name} takes its prompts from a {name}, which a tape does not hold: make another tape of it with \
+         `generate dataset`, and compare the workload digests"
+    )]
     MissingData {
         /// The source.
         source_name: String,

@@ -280,7 +280,10 @@ fn a_bad_file_is_named_with_its_line() {
         assert!(message.contains(expected), "{message}\ndoes not say: {expected}");
     }
     let missing = error(&custom, None);
-    assert!(missing.contains("vllm-0.33.0/custom takes its prompts from a file"), "{missing}");
+    assert!(
+        missing.contains("vllm-0.33.0/custom takes its prompts from a data file, which a tape does not hold"),
+        "{missing}"
+    );
     let id = Data { name: "folder/rows.jsonl", bytes: b"other" }.id();
     assert_eq!(id.name, "rows.jsonl");
     let message = error(&Params { data: Some(id), ..custom }, Some(file("{\"prompt\": \"a\"}")));
