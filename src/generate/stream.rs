@@ -122,7 +122,8 @@ mod tests {
     fn units_are_golden_and_below_1() {
         let mut stream = Purpose::new(0, "arrival").stream(0);
         let drawn: Vec<f64> = (0..1000).map(|_| stream.unit()).collect();
-        assert_eq!(drawn[..2].iter().map(|unit| unit.to_bits()).collect::<Vec<_>>(), [0, 0]);
+        let bits: Vec<u64> = drawn[..2].iter().map(|unit| unit.to_bits()).collect();
+        assert_eq!(bits, [4_600_376_513_166_010_440, 4_604_144_254_227_257_991]);
         assert!(drawn.iter().all(|unit| (0.0..1.0).contains(unit)));
         let mean = drawn.iter().sum::<f64>() / 1000.0;
         // The mean's standard deviation is 1 / sqrt(12 * 1000): four of them.

@@ -164,6 +164,68 @@ fn a_finite_rate_is_the_peers_schedule() {
 }
 
 #[test]
+fn a_ramp_up_names_its_file_and_tells_each_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, _) = mock(folder.path());
+    let line = format!(
+        "vllm bench serve --base-url {} --model org/m --served-model-name m --tokenizer embedded --random-input-len 10 --random-output-len 3 --num-prompts 6 --burstiness inf --ramp-up-strategy linear --ramp-up-start-rps 20 --ramp-up-end-rps 22 --save-result --label mine",
+        mock.url
+    );
+    let stdout = succeeded(&compat(folder.path(), "vllm-0.33.0", &line).output().unwrap());
+    assert!(
+        stdout.contains("Traffic ramp-up strategy: linear.\nWill increase RPS from 20 to 22 RPS over"),
+        "{stdout}"
+    );
+    let files = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let name = files.into_iter().find(|name| name.starts_with("mine-")).unwrap();
+    assert!(name.starts_with("mine-ramp-up-linear-20qps-22qps-m-20"), "{name}");
+    // Python writes an infinite burstiness in a way that JSON does not know, and so does this.
+    let text = fs::read_to_string(folder.path().join(name)).unwrap();
+    let result: Value =
+        serde_json::from_str(&text.replace("\"burstiness\": Infinity", "\"burstiness\": null")).unwrap();
+    assert_eq!(result["model_id"], "org/m");
+    let rates: Vec<&Value> =
+        result["rps_change_events"].as_array().unwrap().iter().map(|event| &event["rps"]).collect();
+    assert_eq!(rates, [20, 21, 22]);
+    let run = Run::load(&folder.path().join("run")).unwrap();
+    // 1/20 s, then each gap a little shorter.
+    let gaps: Vec<u64> =
+        run.timelines.windows(2).map(|two| two[1].scheduled_ns - two[0].scheduled_ns).collect();
+    assert_eq!(run.timelines[0].scheduled_ns, 50_000_000);
+    assert!(gaps.iter().rev().is_sorted() && gaps[4] == 45_454_545, "{gaps:?}");
+}
+
+#[test]
+fn data_sets_are_read_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, _) = mock(folder.path());
+    fs::write(
+        folder.path().join("p.jsonl"),
+        "{\"prompt\": \"one two three\"}\n{\"prompt\": \"four five six\"}\n",
+    )
+    .unwrap();
+    fs::write(folder.path().join("p.txt"), "one two three\nfour five six\n").unwrap();
+    let vllm = format!(
+        "vllm bench serve --base-url {} --model m --tokenizer embedded --dataset-name custom --dataset-path p.jsonl --skip-chat-template --custom-output-len 3 --num-prompts 2",
+        mock.url
+    );
+    let evalscope = format!(
+        "evalscope perf --url {}/v1 --model m --dataset line_by_line --dataset-path p.txt --number 2 --max-tokens 3 --no-timestamp",
+        mock.url
+    );
+    for (dialect, line) in [("vllm-0.33.0", &vllm), ("evalscope-1.14.1", &evalscope)] {
+        succeeded(&compat(folder.path(), dialect, &format!("--force {line}")).output().unwrap());
+        let cat = tokentape(["cat", "run/requests.tape.zst"]).current_dir(&folder).output().unwrap();
+        let text = succeeded(&cat);
+        assert!(text.contains("one two three") && text.contains("four five six"), "{text}");
+        let missing = line.replace("p.jsonl", "q").replace("p.txt", "q");
+        let error =
+            failed(3, &compat(folder.path(), dialect, &format!("--force {missing}")).output().unwrap());
+        assert!(error.contains("cannot read q"), "{error}");
+    }
+}
+
+#[test]
 fn evalscope_perf_of_each_version() {
     for dialect in ["evalscope-1.1.1", "evalscope-1.14.1"] {
         let folder = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@
 
 mod counters;
 mod flags;
+mod result;
 mod run;
 
 use std::path::PathBuf;

@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_limit_stands_where_there_is_no_schedule_or_it_is_asked_for() {
-        let limit = |line| points(line)[0].traffic.concurrency;
+        let limit = |line: &str| points(line)[0].traffic.concurrency;
         assert_eq!(limit(""), Some(1));
         for schedule in ["--rate 5", "--ramp linear:0..5", "--burst 3@1s", "--as-recorded"] {
             assert_eq!(limit(schedule), None, "{schedule}");
