@@ -24,8 +24,7 @@ pub(super) struct Args {
     server: ServerArgs,
     #[command(flatten)]
     selection: SelectionArgs,
-    /// What every probe must meet, such as ttft:p99<200ms,tpot:mean<30ms: ttft, itl, tpot, e2el, ttft_from_scheduled
-    /// or e2el_from_scheduled; mean, p50, p90, p95, p99, p99.9 or max
+    /// What every probe must meet, such as ttft:p99<200ms,tpot:mean<30ms
     #[arg(long, value_name = "OBJECTIVES")]
     slo: Slo,
     /// What is raised
@@ -81,6 +80,9 @@ Examples:
   tokentape capacity load.tape.zst --url http://127.0.0.1:8000 --slo 'ttft:p99<200ms,tpot:mean<30ms' -o runs/capacity
   tokentape capacity load.tape.zst --url http://127.0.0.1:8000 --slo 'ttft:p99<1s' --by rate --duration 30s -o runs/rate
 
+Objectives are about ttft, itl, tpot, e2el, ttft_from_scheduled or e2el_from_scheduled, and their mean, p50, p90, p95,
+p99, p99.9 or max.
+
 The load is doubled until a probe misses an objective or is INVALID, and then the gap is halved.
 The exit code is 1 if not even a load of 1 is carried.";
 
@@ -105,7 +107,7 @@ struct Probe {
 }
 
 pub(super) fn exec(args: Args) -> Outcome {
-    if !(args.resolution >= 0.0) {
+    if args.resolution.is_nan() || args.resolution < 0.0 {
         return Err(Failure::usage("--resolution must not be below 0"));
     }
     if args.by == By::Concurrency && args.gaps.is_given() {

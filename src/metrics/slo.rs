@@ -153,8 +153,9 @@ impl FromStr for Slo {
 }
 
 fn objective(text: &str) -> Result<Objective, SloError> {
-    let wrong = |reason| SloError { text: text.to_owned(), reason };
     const FORM: &str = "is no objective; give it as ttft:p99<200ms";
+
+    let wrong = |reason| SloError { text: text.to_owned(), reason };
     let (what, limit) = text.split_once('<').ok_or_else(|| wrong(FORM))?;
     let (latency, statistic) = what.split_once(':').ok_or_else(|| wrong(FORM))?;
     let latency = Latency::ALL.into_iter().find(|known| known.name() == latency.trim());

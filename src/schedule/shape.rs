@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_constant_rate_never_drifts() {
-        let offsets = at_rate(3.0, Law::Constant).offsets(&[0; 3_000_001]).unwrap();
+        let offsets = at_rate(3.0, Law::Constant).offsets(&vec![0; 3_000_001]).unwrap();
         assert_eq!(offsets[..4], [0, 333_333_333, 666_666_667, SECOND]);
         assert_eq!(offsets[3_000_000], 1_000_000 * SECOND);
     }
@@ -116,7 +116,7 @@ mod tests {
     /// As they are sent: whole nanoseconds.
     #[test]
     fn a_poisson_schedule_passes_as_such() {
-        let offsets = at_rate(2000.0, Law::Poisson).offsets(&[0; 20_000]).unwrap();
+        let offsets = at_rate(2000.0, Law::Poisson).offsets(&vec![0; 20_000]).unwrap();
         let gaps = offsets.windows(2).map(|pair| (pair[1] - pair[0]) as f64 / 1e9);
         let distance = ks(gaps.collect(), |gap| exponential_cdf(gap * 2000.0));
         assert!(distance < KS_LIMIT, "{distance}");
