@@ -6,9 +6,14 @@
 //! - **Limited open loop**: the schedule and a fixed number of slots. A request whose time has come waits for a slot,
 //!   as it would for a semaphore; the wait is the difference between `scheduled_ns` and `dispatched_ns`.
 //!
+//! A later turn of a session waits for the end of the one before it, in either loop, and goes out on the same slot. With
+//! a schedule it is due at its own time or then; without one, then and after the time that lies between the two on the
+//! tape. So a limit is one of sessions under way, and a slot rests while its user thinks.
+//!
 //! One single-threaded runtime a worker; its slots and their connections never leave it. The calling thread collects
 //! finished exchanges and parses them, so that nothing is parsed where stamps are taken.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Barrier, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -21,7 +26,7 @@ use tokio::task::{LocalSet, unconstrained};
 
 use super::connection::Connector;
 use super::exchange::Exchange;
-use super::plan::Prepared;
+use super::plan::{Prepared, followers};
 use super::slot::{Slot, interrupted};
 use super::{Error, Plan, Target};
 use crate::schedule::Slots;
@@ -107,8 +112,8 @@ pub fn run(
         timeout: options.timeout,
         workers,
         limited: options.concurrency.is_some(),
-        warmup: Queue::new(&plan.warmup, None, None, 1),
-        measured: Queue::new(&plan.requests, schedule.map(Vec::as_slice), until, hands),
+        warmup: Queue::new(&plan.warmup),
+        measured: Queue::measured(plan, schedule.map(Vec::as_slice), until, hands),
         barrier: Barrier::new(workers),
         start: OnceLock::new(),
         fault: Mutex::new(None),
@@ -168,21 +173,27 @@ pub fn run(
     })
 }
 
-/// Requests that slots take in order.
+/// Requests that slots take in order: those that wait for no other one.
 struct Queue<'p> {
     requests: &'p [Prepared],
     /// When each is due, in ns from the run's start.
     schedule: Option<&'p [Ns]>,
     /// From when on nothing is given out, in ns from the run's start.
     until: Option<Ns>,
-    /// The next request of each hand. With n of them, hand h deals out every nth, from the hth on.
+    /// The request that each must precede.
+    followers: Vec<Option<usize>>,
+    /// The requests that wait for no other.
+    heads: Vec<usize>,
+    /// The next head of each hand. With n of them, hand h deals out every nth, from the hth on.
     next: Mutex<Vec<usize>>,
-    /// Those that were taken and never sent.
-    returned: Mutex<Vec<&'p Prepared>>,
+    /// Which were sent.
+    sent: Vec<AtomicBool>,
 }
 
 /// A request that a slot has taken.
 struct Turn<'p> {
+    /// Its place in the plan.
+    place: usize,
     request: &'p Prepared,
     /// When it is due, in ns from the run's start; none where it is to be sent as soon as it is taken.
     due: Option<Ns>,
@@ -191,9 +202,29 @@ struct Turn<'p> {
 }
 
 impl<'p> Queue<'p> {
-    fn new(requests: &'p [Prepared], schedule: Option<&'p [Ns]>, until: Option<Ns>, hands: usize) -> Self {
+    /// Requests of which each may be sent whatever became of the others.
+    fn new(requests: &'p [Prepared]) -> Self {
+        Self {
+            requests,
+            schedule: None,
+            until: None,
+            followers: vec![None; requests.len()],
+            heads: (0..requests.len()).collect(),
+            next: Mutex::new(vec![0]),
+            sent: requests.iter().map(|_| AtomicBool::new(false)).collect(),
+        }
+    }
+
+    /// The measured requests, with their schedule, the run's limit in time, and the sessions' order.
+    fn measured(plan: &'p Plan, schedule: Option<&'p [Ns]>, until: Option<Ns>, hands: usize) -> Self {
+        let followers = followers(&plan.requests);
+        let mut is_head = vec![true; plan.requests.len()];
+        for follower in followers.iter().flatten() {
+            is_head[*follower] = false;
+        }
+        let heads = (0..plan.requests.len()).filter(|place| is_head[*place]).collect();
         let next = Mutex::new((0..hands).collect());
-        Self { requests, schedule, until, next, returned: Mutex::new(Vec::new()) }
+        Self { schedule, until, followers, heads, next, ..Self::new(&plan.requests) }
     }
 
     /// The next request for this slot, in a run that started then, and the moment of its taking. Both are had under
@@ -202,31 +233,43 @@ impl<'p> Queue<'p> {
         let mut hands = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let count = hands.len();
         let next = hands.get_mut(slot as usize % count)?;
-        let request = self.requests.get(*next)?;
-        // A schedule that ends too soon has its last time for the rest.
-        let due = self.schedule.and_then(|schedule| schedule.get(*next).or(schedule.last()).copied());
+        let place = *self.heads.get(*next)?;
         let taken = monotonic_ns();
-        if let Some(until) = self.until {
-            let elapsed = taken.saturating_sub(start.unwrap_or(taken));
-            if elapsed.max(due.unwrap_or(0)) >= until {
-                return None;
-            }
+        let elapsed = taken.saturating_sub(start.unwrap_or(taken));
+        let due = self.scheduled(place);
+        if self.until.is_some_and(|until| elapsed.max(due.unwrap_or(0)) >= until) {
+            return None;
         }
         *next += count;
-        Some(Turn { request, due, taken })
+        Some(Turn { place, request: &self.requests[place], due, taken })
     }
 
-    /// Takes back a request that was not sent after all.
-    fn give_back(&self, request: &'p Prepared) {
-        self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+    /// The turn that waited for this one, which ended then.
+    fn follow(&self, turn: &Turn<'p>, ended: u64, start: u64) -> Option<Turn<'p>> {
+        let place = self.followers.get(turn.place).copied().flatten()?;
+        let request = &self.requests[place];
+        let ended_ns = ended.saturating_sub(start);
+        let due = self.scheduled(place).map_or_else(
+            || ended_ns + request.offset_ns.saturating_sub(turn.request.offset_ns),
+            |scheduled| scheduled.max(ended_ns),
+        );
+        let is_left_out = self.until.is_some_and(|until| due >= until);
+        (!is_left_out).then_some(Turn { place, request, due: Some(due), taken: ended })
+    }
+
+    fn scheduled(&self, place: usize) -> Option<Ns> {
+        // A schedule that ends too soon has its last time for the rest.
+        self.schedule.and_then(|schedule| schedule.get(place).or(schedule.last()).copied())
+    }
+
+    fn mark_sent(&self, turn: &Turn<'p>) {
+        self.sent[turn.place].store(true, Ordering::Relaxed);
     }
 
     /// The requests that nobody sent.
     fn rest(&self) -> Vec<&'p Prepared> {
-        let hands = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = hands.iter().flat_map(|next| self.requests.iter().skip(*next).step_by(hands.len()));
-        returned.iter().copied().chain(waiting).collect()
+        let unsent = self.requests.iter().zip(&self.sent).filter(|(_, sent)| !sent.load(Ordering::Relaxed));
+        unsent.map(|(request, _)| request).collect()
     }
 }
 
@@ -329,26 +372,43 @@ impl<'p> Worker<'_, 'p> {
             let Some(turn) = queue.take(slot.number, start) else {
                 break;
             };
+            (slot, free_since) = self.converse(slot, turn, free_since, queue).await;
+        }
+        slot
+    }
+
+    /// Sends a request when it is due, and after it the later turns of its session, until the last or an
+    /// interruption. Takes and gives the time since when the slot is free.
+    async fn converse(
+        &self,
+        mut slot: Slot,
+        mut turn: Turn<'p>,
+        mut free_since: Option<u64>,
+        queue: &Queue<'p>,
+    ) -> (Slot, Option<u64>) {
+        loop {
             let (scheduled, dispatched) = match turn.due.map(|due| self.moment(due)) {
                 None => (free_since.unwrap_or(turn.taken), Some(turn.taken)),
                 Some(due) => {
                     tokio::select! {
                         biased;
                         () = self.wait_until(due) => (due, None),
-                        () = interrupted(self.interrupt.clone()) => {
-                            queue.give_back(turn.request);
-                            break;
-                        }
+                        () = interrupted(self.interrupt.clone()) => return (slot, free_since),
                     }
                 }
             };
+            queue.mark_sent(&turn);
             let exchange;
             (slot, exchange) = self.send(slot, turn.request, scheduled, dispatched).await;
-            free_since = Some(exchange.ended);
+            let ended = exchange.ended;
+            free_since = Some(ended);
             // The collector outlives every worker.
             drop(self.ended.send(exchange));
+            match queue.follow(&turn, ended, self.moment(0)) {
+                Some(next) if !*self.interrupt.borrow() => turn = next,
+                _ => return (slot, free_since),
+            }
         }
-        slot
     }
 
     /// Sends each request at its time, on the slot that was free last or on a new one.
@@ -366,14 +426,8 @@ impl<'p> Worker<'_, 'p> {
                 tokio::select! {
                     biased;
                     () = &mut wait => break,
-                    Some((slot, exchange)) = busy.next() => {
-                        idle.push(slot);
-                        drop(self.ended.send(exchange));
-                    }
-                    () = interrupted(self.interrupt.clone()) => {
-                        queue.give_back(turn.request);
-                        break 'requests;
-                    }
+                    Some((slot, _)) = busy.next() => idle.push(slot),
+                    () = interrupted(self.interrupt.clone()) => break 'requests,
                 }
             }
             let slot = idle.pop().unwrap_or_else(|| {
@@ -381,11 +435,9 @@ impl<'p> Worker<'_, 'p> {
                 Slot { number, connection: None }
             });
             // Sent, and stamped, when it is polled next: after those of a burst that are before it.
-            busy.push(self.send(slot, turn.request, due, None));
+            busy.push(self.converse(slot, turn, None, queue));
         }
-        while let Some((_, exchange)) = busy.next().await {
-            drop(self.ended.send(exchange));
-        }
+        while busy.next().await.is_some() {}
     }
 
     /// Sends a request on a slot: dispatched then, or else at the first poll.

@@ -288,6 +288,7 @@ mod tests {
             headers: None,
             input_tokens: Some(3),
             output_tokens: Some(2),
+            session: None,
         };
         let mut exchange = Exchange::new(&request, 0, 900, 910);
         exchange.head = Some(Head { status: 200, is_stream: true, encoding: None, read: 0, written: 920 });

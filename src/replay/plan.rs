@@ -1,5 +1,6 @@
 //! What will be sent, prepared before the clock starts: pure.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{Error, Target};
 use crate::tape::digest::WorkloadDigest;
-use crate::tape::format::Request;
+use crate::tape::format::{Request, Session};
 use crate::timeline::Ns;
 
 /// One request, ready to send.
@@ -30,6 +31,8 @@ pub struct Prepared {
     pub input_tokens: Option<u32>,
     /// The tape's count of the tokens asked for.
     pub output_tokens: Option<u32>,
+    /// The session it belongs to, and its place there.
+    pub session: Option<Session>,
 }
 
 /// Everything that a replay sends, in order.
@@ -132,8 +135,28 @@ impl Prepared {
             headers: None,
             input_tokens: request.input_tokens,
             output_tokens: request.output_tokens,
+            session: request.session,
         })
     }
+}
+
+/// For each request, the place of the one that must wait for its end: the next turn of its session, where there is one.
+#[must_use]
+pub(super) fn followers(requests: &[Prepared]) -> Vec<Option<usize>> {
+    let mut sessions: HashMap<&str, Vec<(u32, usize)>> = HashMap::new();
+    for (place, request) in requests.iter().enumerate() {
+        if let Some(Session { id, turn }) = &request.session {
+            sessions.entry(id).or_default().push((*turn, place));
+        }
+    }
+    let mut followers = vec![None; requests.len()];
+    for turns in sessions.values_mut() {
+        turns.sort_unstable();
+        for pair in turns.windows(2) {
+            followers[pair[0].1] = Some(pair[1].1);
+        }
+    }
+    followers
 }
 
 /// The request with the target's base path and, if asked, another model name.
@@ -254,6 +277,23 @@ mod tests {
         let error =
             Plan::new([Ok::<_, Error>(request(0, b"{}"))].into_iter(), 1, &target, &options).unwrap_err();
         assert!(error.to_string().contains("in this window"), "{error}");
+    }
+
+    #[test]
+    fn a_turn_follows_the_one_before_it() {
+        let in_session = |index, session: Option<(&str, u32)>| {
+            let session = session.map(|(id, turn)| Session { id: id.to_owned(), turn });
+            Prepared::new(Request { session, ..request(index, b"{}") }).unwrap()
+        };
+        let requests = [
+            in_session(0, Some(("a", 0))),
+            in_session(1, Some(("b", 1))),
+            in_session(2, None),
+            in_session(3, Some(("b", 0))),
+            in_session(4, Some(("a", 7))),
+            in_session(5, Some(("a", 9))),
+        ];
+        assert_eq!(followers(&requests), [Some(4), None, None, Some(1), Some(5), None]);
     }
 
     #[test]

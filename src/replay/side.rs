@@ -74,5 +74,6 @@ pub fn request(path: Uri, headers: HeaderMap, body: Bytes) -> Prepared {
         headers: Some(headers),
         input_tokens: None,
         output_tokens: None,
+        session: None,
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokentape::run::Run;
 use tokentape::schedule::{Law, Pace, Shape, Slots};
+use tokentape::tape::format::Session;
 use tokentape::tape::{Reader, Writer};
 
 use crate::support::{Mock, bad, good, shown, tape, tokentape};
@@ -49,14 +50,18 @@ impl Stage {
         run
     }
 
-    /// The tape again, its requests at these times.
-    fn at_times(&mut self, times_ms: &[u64]) {
+    /// The tape again, its requests at these times, and in this many sessions, dealt out in turn.
+    fn at_times(&mut self, times_ms: &[u64], sessions: Option<u64>) {
         let path = self.folder.path().join("timed.tape.zst");
         let reader = Reader::open(&self.tape).unwrap();
         let mut writer = Writer::new(fs::File::create(&path).unwrap(), reader.header()).unwrap();
         for (request, ms) in reader.requests().zip(times_ms) {
             let mut request = request.unwrap();
             request.offset_ns = ms * MS;
+            request.session = sessions.map(|count| Session {
+                id: format!("s{}", request.index % count),
+                turn: u32::try_from(request.index / count).unwrap(),
+            });
             writer.write(&request).unwrap();
         }
         writer.finish().unwrap();
@@ -101,7 +106,7 @@ fn ramps_and_bursts_send_theirs() {
 #[test]
 fn a_tapes_own_times_are_kept() {
     let mut stage = Stage::new(6, &[]);
-    stage.at_times(&[0, 40, 40, 100, 140, 200]);
+    stage.at_times(&[0, 40, 40, 100, 140, 200], None);
     let run = stage.replay(&["--as-recorded"]);
     assert_eq!(due(&run), [0, 40, 40, 100, 140, 200].map(|ms| ms * MS));
 
@@ -164,6 +169,31 @@ fn waiting_for_a_slot_is_in_the_figures_from_the_schedule() {
     let waited = mean("ttft_from_scheduled_ms") - mean("ttft_ms");
     assert!(waited > 170.0, "{waited}");
     assert!((mean("e2el_from_scheduled_ms") - mean("e2el_ms") - waited).abs() < 1e-6);
+}
+
+#[test]
+fn a_turn_waits_for_the_one_before_it() {
+    let mut stage = Stage::new(9, &["--ttft", "30ms"]);
+    stage.at_times(&[0, 0, 0, 20, 50, 50, 60, 60, 60], Some(3));
+    for more in [&["--concurrency", "2"][..], &["--as-recorded"], &["--as-recorded", "--concurrency", "3"]] {
+        let run = stage.replay(&[more, &["--force"]].concat());
+        let (tape_ns, timelines) = ([0, 0, 0, 20, 50, 50, 60, 60, 60].map(|ms| ms * MS), &run.timelines);
+        for place in 3..9 {
+            let (turn, before) = (&timelines[place], &timelines[place - 3]);
+            let scheduled = if run.info.traffic.shape.is_some() {
+                before.end_ns.max(tape_ns[place])
+            } else {
+                before.end_ns + tape_ns[place] - tape_ns[place - 3]
+            };
+            assert_eq!(turn.scheduled_ns, scheduled);
+            assert!(turn.dispatched_ns >= scheduled);
+            assert_eq!(turn.slot, before.slot);
+        }
+    }
+    // What never came up because of a time limit is left out, later turns too.
+    let run = stage.replay(&["--concurrency", "3", "--duration", "45ms", "--force"]);
+    assert_eq!(run.info.counts.requests + run.info.counts.left_out, 9);
+    assert!(run.info.counts.left_out >= 5, "{:?}", run.info.counts);
 }
 
 #[test]
