@@ -11,7 +11,6 @@ use super::super::headers::Headers;
 use super::super::server::{ask, never, until_ready};
 use super::super::traffic::Traffic;
 use super::super::{Record, drawn, note_no_effect, stamp};
-use super::result::strategy;
 use super::{Config, counters, syntax};
 use crate::cli::replay::{Pace, judge, measurement, now, wall_clock};
 use crate::cli::{Failure, Outcome, output};
@@ -299,7 +298,7 @@ impl Run {
         match arrival.ramp_up {
             Some(ramp) => output::print(&format!(
                 "Traffic ramp-up strategy: {}.\nWill increase RPS from {} to {} RPS over the duration of the benchmark.\n",
-                strategy(ramp.strategy),
+                ramp.strategy.name(),
                 ramp.start_rps,
                 ramp.end_rps
             ))?,
@@ -337,7 +336,7 @@ impl Run {
             Some(ramp) => Some(format!(
                 "gamma {}, {} from {} to {}",
                 arrival.burstiness,
-                strategy(ramp.strategy),
+                ramp.strategy.name(),
                 ramp.start_rps,
                 ramp.end_rps
             )),
