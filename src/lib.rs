@@ -14,6 +14,7 @@
 //! as values, read no clock and open no socket. [`replay`] is the edge that does.
 
 pub mod cli;
+pub mod effort;
 pub mod generate;
 pub mod metrics;
 mod python;

@@ -10,6 +10,7 @@
 //! [`transport`] under hyper stamps each socket read before anything looks at the bytes. A finished [`exchange`] goes
 //! to the collecting thread, which alone parses events ([`sse`], [`event`]) and makes [`crate::timeline::Timeline`]s.
 
+mod busy;
 pub mod connection;
 pub mod engine;
 pub mod event;

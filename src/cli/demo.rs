@@ -19,6 +19,7 @@ use crate::replay::Target;
 use crate::replay::engine::Options;
 use crate::replay::plan::PlanOptions;
 use crate::report::{self, evalscope::folder};
+use crate::run::Thresholds;
 use crate::tape::Footer;
 use crate::truth::{self, Truth};
 
@@ -85,6 +86,7 @@ pub(super) fn exec(args: Args) -> Outcome {
         output: &run,
         force: true,
         quiet: args.quiet,
+        thresholds: Thresholds::default(),
     };
     let (info, report) = job.run()?;
     mock.stop()?;
@@ -116,8 +118,8 @@ pub(super) fn exec(args: Args) -> Outcome {
     )?;
     output::print(&check.table())?;
     output::print(&format!(
-        "\nverdict: {}\nrun left in {}; look closer with\n  tokentape report {}\n  tokentape inspect {}\n",
-        info.verdict.line(),
+        "\n{}run left in {}; look closer with\n  tokentape report {}\n  tokentape inspect {}\n",
+        info.verdict.text(),
         run.display(),
         run.display(),
         tape.display(),

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use super::progress::Progress;
 use super::{Failure, Outcome, interrupt, output};
-use crate::metrics::{Dialect, Measurement};
+use crate::metrics::client::{self, Client};
+use crate::metrics::{Dialect, Measurement, native};
 use crate::replay::engine::{Options, Report};
 use crate::replay::plan::PlanOptions;
 use crate::replay::{self, Plan, Target};
 use crate::report;
-use crate::run::{Counts, FORMAT, Machine, RunInfo, RunWriter, TargetInfo, Traffic, Verdict, Workload};
+use crate::run::verdict::Evidence;
+use crate::run::{
+    Counts, FORMAT, Machine, RunInfo, RunWriter, TargetInfo, Thresholds, Traffic, Verdict, Workload,
+};
 use crate::tape;
 
 /// Send a tape to a server and measure each request.
@@ -49,6 +53,12 @@ pub(super) struct Args {
     /// Sending threads, each with its share of the connections
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: u32,
+    /// Set a threshold of the verdict, such as read-delay=50%; may be repeated, or several with commas between them
+    #[arg(long = "verdict", value_name = "RULE=VALUE", value_delimiter = ',')]
+    thresholds: Vec<String>,
+    /// Exit with 1 where the run is INVALID for any reason
+    #[arg(long)]
+    strict: bool,
     /// The run's folder, made here
     #[arg(short, long, value_name = "RUN")]
     output: PathBuf,
@@ -69,7 +79,8 @@ Examples:
   tokentape replay load.tape.zst --url https://gateway.example/v1 --api-key-env API_KEY --concurrency 8 -o runs/gate
 
 Ctrl-C ends the run in order: requests in flight are cut, and what was measured is kept.
-The run is INVALID, and the exit code 1, if any request failed or was not sent.";
+The exit code is 1 if any request failed or was not sent. A run can be INVALID for other reasons too: the client was
+too slow for what it measured. With --strict, that is exit code 1 as well.";
 
 pub(super) fn exec(args: Args) -> Outcome {
     let mut target = Target::new(&args.url)?;
@@ -81,6 +92,10 @@ pub(super) fn exec(args: Args) -> Outcome {
         let key = std::env::var(variable)
             .map_err(|_| Failure::usage(format_args!("--api-key-env: the variable {variable} is not set")))?;
         target.api_key(&key)?;
+    }
+    let mut thresholds = Thresholds::default();
+    for threshold in &args.thresholds {
+        thresholds.set(threshold).map_err(|error| Failure::usage(format_args!("--verdict: {error}")))?;
     }
     let job = Job {
         tape: &args.tape,
@@ -95,11 +110,15 @@ pub(super) fn exec(args: Args) -> Outcome {
         output: &args.output,
         force: args.force,
         quiet: args.quiet,
+        thresholds,
     };
     let (info, report) = job.run()?;
     output::print(&summary(&info, &report, args.json))?;
     if !args.json {
         output::print(&format!("run left in {}\n", args.output.display()))?;
+    }
+    if args.strict && !info.verdict.valid {
+        return Err(failure(&info, &report));
     }
     judge(&info, &report)
 }
@@ -107,11 +126,13 @@ pub(super) fn exec(args: Args) -> Outcome {
 /// The native figures of a run.
 fn summary(info: &RunInfo, report: &Report, json: bool) -> String {
     let measurement = measurement(info, report);
+    let client = client::calculate(&measurement, info.effort.as_ref());
+    let options = report::Options { client: Some(&client), ..report::Options::default() };
     if json {
-        report::json(&measurement, Dialect::Native, &report::Options::default())
+        report::json(&measurement, Dialect::Native, &options)
     } else {
-        let table = report::render(&measurement, Dialect::Native, &report::Options::default());
-        format!("{table}verdict: {}\n", info.verdict.line())
+        let table = report::render(&measurement, Dialect::Native, &options);
+        format!("{table}\n{}", info.verdict.text())
     }
 }
 
@@ -124,11 +145,20 @@ pub(super) fn measurement<'a>(info: &RunInfo, report: &'a Report) -> Measurement
     }
 }
 
-/// An INVALID run is a failure that names its reasons and the first request that failed.
+/// A run in which any request did not succeed is a failure. One that is INVALID for another reason is not, but stderr
+/// has it.
 pub(super) fn judge(info: &RunInfo, report: &Report) -> Outcome {
-    if info.verdict.valid {
-        return Ok(());
+    if info.counts.succeeded != info.counts.requests {
+        return Err(failure(info, report));
     }
+    if !info.verdict.valid {
+        eprintln!("note: the run is {}", info.verdict.line());
+    }
+    Ok(())
+}
+
+/// The reasons against a run, and the first request that failed.
+fn failure(info: &RunInfo, report: &Report) -> Failure {
     let first = report.timelines.iter().find(|timeline| timeline.outcome.is_failure());
     let detail = first.map(|timeline| {
         let status = timeline.status.filter(|status| *status != 200);
@@ -136,7 +166,7 @@ pub(super) fn judge(info: &RunInfo, report: &Report) -> Outcome {
         let words: String = timeline.outcome.detail().unwrap_or_default().chars().take(300).collect();
         format!("; first: request {}: {}: {status}{words}", timeline.index, timeline.outcome.kind())
     });
-    Err(Failure::run(format_args!("{}{}", info.verdict.line(), detail.unwrap_or_default())))
+    Failure::run(format_args!("{}{}", info.verdict.line(), detail.unwrap_or_default()))
 }
 
 /// One replay, from its tape to its folder.
@@ -148,6 +178,7 @@ pub(super) struct Job<'a> {
     pub(super) output: &'a Path,
     pub(super) force: bool,
     pub(super) quiet: bool,
+    pub(super) thresholds: Thresholds,
 }
 
 impl Job<'_> {
@@ -166,9 +197,16 @@ impl Job<'_> {
         if plan.warmup_overlaps && !self.quiet {
             eprintln!("note: the tape is too short to warm up with requests that are not measured too");
         }
-        let workload = Workload { model: self.plan.model.clone(), ..workload };
+        let tape_digest = (plan.requests.len() as u64 == total).then_some(digest);
+        let workload = Workload { model: self.plan.model.clone(), tape_digest, ..workload };
         let writer = RunWriter::create(self.output, self.force)?;
-        let sending = Sending { plan, target: &self.target, options: &self.options, pace: Pace::default() };
+        let sending = Sending {
+            plan,
+            target: &self.target,
+            options: &self.options,
+            pace: Pace::default(),
+            thresholds: self.thresholds,
+        };
         sending.run(workload, writer, self.quiet)
     }
 }
@@ -188,6 +226,7 @@ pub(super) struct Sending<'a> {
     pub(super) target: &'a Target,
     pub(super) options: &'a Options,
     pub(super) pace: Pace,
+    pub(super) thresholds: Thresholds,
 }
 
 impl Sending<'_> {
@@ -198,7 +237,7 @@ impl Sending<'_> {
         mut writer: RunWriter,
         quiet: bool,
     ) -> Result<(RunInfo, Report), Failure> {
-        let Self { plan, target, options, pace } = self;
+        let Self { plan, target, options, pace, thresholds } = self;
         let interrupt = interrupt::watch()?;
         let started_at = now();
         let mut progress = Progress::new(plan.requests.len() as u64, quiet);
@@ -212,7 +251,7 @@ impl Sending<'_> {
         progress.finish();
         written?;
         let counts = Counts::of(plan.requests.len() as u64, &report.timelines);
-        let info = RunInfo {
+        let mut info = RunInfo {
             format: FORMAT,
             created_by: concat!("tokentape ", env!("CARGO_PKG_VERSION")).to_owned(),
             started_at,
@@ -233,15 +272,30 @@ impl Sending<'_> {
                 warmup: plan.warmup.len() as u64,
                 warmup_failures: report.warmup_failures as u64,
             },
-            verdict: Verdict::of(&counts),
+            verdict: Verdict::default(),
+            effort: Some(report.effort.clone()),
             counts,
             machine: Machine::this(),
         };
-        let summary =
-            report::json(&measurement(&info, &report), Dialect::Native, &report::Options::default());
+        let measurement = measurement(&info, &report);
+        let client = client::calculate(&measurement, info.effort.as_ref());
+        info.verdict = verdict(&info, &measurement, &client, &thresholds);
+        let options = report::Options { client: Some(&client), ..report::Options::default() };
+        let summary = report::json(&measurement, Dialect::Native, &options);
         writer.finish(&info, &summary)?;
         Ok((info, report))
     }
+}
+
+fn verdict(
+    info: &RunInfo,
+    measurement: &Measurement<'_>,
+    client: &Client,
+    thresholds: &Thresholds,
+) -> Verdict {
+    let RunInfo { counts, workload, traffic, .. } = info;
+    let metrics = native::calculate(measurement);
+    Verdict::of(&Evidence { counts, workload, traffic, metrics: &metrics, client }, thresholds)
 }
 
 /// The wall clock's time, for people; everything measured uses the monotonic clock.

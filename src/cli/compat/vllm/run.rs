@@ -175,6 +175,7 @@ impl Run {
                 delays,
                 count,
             ),
+            ..report::Options::default()
         };
         output::print(&notes(*version, &measurement, &options))?;
         output::print(&table(*version, &measurement, &options))?;
