@@ -210,9 +210,10 @@ impl Findings {
     }
 }
 
-/// Whether a delay in us is more than this share of a latency's median.
+/// Whether a delay in us is more than this share of a latency's median. Where most gaps are 0, because events share
+/// reads, there is no latency to hold it against.
 fn exceeds(delay_us: f64, latency_ms: &Distribution, share: f64) -> bool {
-    latency_ms.count > 0 && delay_us > share * latency_ms.p50 * 1000.0
+    latency_ms.p50 > 0.0 && delay_us > share * latency_ms.p50 * 1000.0
 }
 
 fn too_long(
@@ -239,4 +240,234 @@ fn microseconds(us: f64) -> String {
 fn percent(share: f64) -> String {
     let text = format!("{:.2}", share * 100.0);
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::metrics::client::Cpu;
+    use crate::metrics::native::{Requests, Tokens};
+    use crate::metrics::{Measurement, native};
+
+    /// A run of 200 good requests in a closed loop: TTFT 20 ms, ITL 10 ms, a client without delay.
+    struct Case {
+        counts: Counts,
+        workload: Workload,
+        traffic: Traffic,
+        metrics: Metrics,
+        client: Client,
+    }
+
+    impl Case {
+        fn good() -> Self {
+            let measurement =
+                Measurement { timelines: &[], duration_ns: 0, concurrency: None, request_rate: None };
+            let latency = |ms| Distribution { count: 200, p50: ms, ..Distribution::default() };
+            Self {
+                counts: Counts { requests: 200, succeeded: 200, ..Counts::default() },
+                workload: Workload {
+                    tape: "t".to_owned(),
+                    source: "random".to_owned(),
+                    seed: None,
+                    tokenizer: None,
+                    workload_digest: "a".to_owned(),
+                    tape_digest: Some("a".to_owned()),
+                    wire_digest: "a".to_owned(),
+                    model: None,
+                },
+                traffic: Traffic {
+                    concurrency: Some(4),
+                    request_rate: None,
+                    arrival: None,
+                    workers: 1,
+                    timeout_ms: 1,
+                    warmup: 3,
+                    warmup_failures: 0,
+                },
+                metrics: Metrics {
+                    requests: Requests { total: 200, succeeded: 200, ..Requests::default() },
+                    ttft_ms: latency(20.0),
+                    itl_ms: latency(10.0),
+                    ..native::calculate(&measurement)
+                },
+                client: Client {
+                    kernel_stamps: true,
+                    cpu: Some(Cpu { workers: 1, waiting_worker_share: Some(0.0), ..Cpu::default() }),
+                    ..Client::default()
+                },
+            }
+        }
+
+        fn cpu(&mut self) -> &mut Cpu {
+            self.client.cpu.get_or_insert_default()
+        }
+
+        fn open_loop(&mut self) {
+            self.traffic.arrival = Some("poisson".to_owned());
+            self.traffic.concurrency = None;
+        }
+
+        fn judge(&self, thresholds: &Thresholds) -> Verdict {
+            let Self { counts, workload, traffic, metrics, client } = self;
+            Verdict::of(&Evidence { counts, workload, traffic, metrics, client }, thresholds)
+        }
+    }
+
+    /// The default verdict on the good run with one thing changed: the rules of its reasons, and of its warnings.
+    fn findings(change: impl FnOnce(&mut Case)) -> (Vec<String>, Vec<String>) {
+        let mut case = Case::good();
+        change(&mut case);
+        let verdict = case.judge(&Thresholds::default());
+        assert_eq!(verdict.valid, verdict.reasons.is_empty());
+        let rules = |findings: Vec<String>| -> Vec<String> {
+            findings.into_iter().map(|finding| finding.split_once(": ").unwrap().0.to_owned()).collect()
+        };
+        let (reasons, warnings) = (rules(verdict.reasons), rules(verdict.warnings));
+        let docs = include_str!("../../docs/verdict.md");
+        for rule in reasons.iter().chain(&warnings) {
+            assert!(docs.contains(&format!("| `{rule}` |")), "{rule} is not documented");
+        }
+        (reasons, warnings)
+    }
+
+    fn reasons(change: impl FnOnce(&mut Case)) -> Vec<String> {
+        let (reasons, warnings) = findings(change);
+        assert!(warnings.is_empty(), "{warnings:?}");
+        reasons
+    }
+
+    fn warnings(change: impl FnOnce(&mut Case)) -> Vec<String> {
+        let (reasons, warnings) = findings(change);
+        assert!(reasons.is_empty(), "{reasons:?}");
+        warnings
+    }
+
+    const NONE: [&str; 0] = [];
+
+    #[test]
+    fn every_request_must_have_ended_well() {
+        assert_eq!(Case::good().judge(&Thresholds::default()).text(), "verdict: VALID\n");
+        let mut case = Case::good();
+        case.counts = Counts { requests: 9, succeeded: 2, cancelled: 1, not_sent: 2, ..Counts::default() };
+        case.counts.failed.insert("timeout".to_owned(), 3);
+        let line = case.judge(&Thresholds::default()).line();
+        assert_eq!(
+            line,
+            "INVALID: unaccounted: 1 of 9 requests are unaccounted for: a fault of tokentape; \
+             interrupted: 3 of 9 requests were cut off or not sent; \
+             failed: 3 of 9 requests failed: 3 timeout"
+        );
+    }
+
+    #[test]
+    fn the_digest_is_the_tapes() {
+        assert_eq!(reasons(|case| case.workload.workload_digest = "b".to_owned()), ["digest"]);
+        assert_eq!(reasons(|case| case.workload.wire_digest = "b".to_owned()), NONE);
+        assert_eq!(reasons(|case| case.workload.tape_digest = None), NONE);
+    }
+
+    #[test]
+    fn delays_are_held_against_what_is_measured() {
+        let late = |us| Distribution { count: 9, p99: us, ..Distribution::default() };
+        assert_eq!(reasons(|case| case.client.read_delay_us = late(5000.0)), NONE);
+        assert_eq!(reasons(|case| case.client.read_delay_us = late(5000.1)), ["read-delay"]);
+        assert_eq!(reasons(|case| case.client.first_token_read_delay_us = late(10_000.0)), NONE);
+        assert_eq!(reasons(|case| case.client.first_token_read_delay_us = late(10_000.1)), ["read-delay"]);
+        // Most events share a read: their gaps are no measure.
+        let merged = |case: &mut Case| {
+            case.client.read_delay_us = late(5000.1);
+            case.metrics.itl_ms.p50 = 0.0;
+        };
+        assert_eq!(reasons(merged), NONE);
+        assert_eq!(warnings(|case| case.client.write_delay_us = late(2000.0)), NONE);
+        assert_eq!(warnings(|case| case.client.write_delay_us = late(2000.1)), ["write-delay"]);
+        assert_eq!(warnings(|case| case.client.kernel_stamps = false), ["stamps"]);
+    }
+
+    #[test]
+    fn the_traffic_must_be_what_was_asked_for() {
+        let late = |us| Distribution { count: 9, p99: us, ..Distribution::default() };
+        let in_open_loop = |us| {
+            move |case: &mut Case| {
+                case.open_loop();
+                case.client.dispatch_lateness_us = late(us);
+                case.client.lateness_share = 0.5;
+            }
+        };
+        assert_eq!(reasons(in_open_loop(2000.0)), NONE);
+        assert_eq!(reasons(in_open_loop(2000.1)), ["late-dispatch"]);
+        let limited = |case: &mut Case| {
+            in_open_loop(2000.1)(case);
+            case.traffic.concurrency = Some(2);
+        };
+        assert_eq!(warnings(limited), ["late-dispatch"]);
+        // A closed loop has no times to keep, and slots to keep busy.
+        assert_eq!(reasons(|case| case.client.dispatch_lateness_us = late(1e9)), NONE);
+        assert_eq!(reasons(|case| case.client.lateness_share = 0.05), NONE);
+        assert_eq!(reasons(|case| case.client.lateness_share = 0.051), ["idle"]);
+    }
+
+    #[test]
+    fn a_client_needs_a_processor() {
+        assert_eq!(reasons(|case| case.cpu().busiest_worker_share = 0.9), NONE);
+        assert_eq!(reasons(|case| case.cpu().busiest_worker_share = 0.91), ["cpu"]);
+        assert_eq!(reasons(|case| case.cpu().waiting_worker_share = Some(0.15)), NONE);
+        assert_eq!(reasons(|case| case.cpu().waiting_worker_share = Some(0.16)), ["cpu-wait"]);
+        assert_eq!(reasons(|case| case.cpu().waiting_worker_share = None), NONE);
+        assert_eq!(reasons(|case| case.client.cpu = None), NONE);
+    }
+
+    #[test]
+    fn what_a_reader_should_know_is_a_warning() {
+        assert_eq!(warnings(|case| case.metrics.requests.succeeded = 99), ["samples"]);
+        assert_eq!(warnings(|case| case.traffic.warmup_failures = 1), ["warm-up"]);
+        let merged = |share| Tokens { merged_read_share: share, ..Tokens::default() };
+        assert_eq!(warnings(|case| case.metrics.tokens = merged(0.05)), NONE);
+        assert_eq!(warnings(|case| case.metrics.tokens = merged(0.051)), ["merged"]);
+    }
+
+    #[test]
+    fn findings_say_what_was_measured_and_against_what() {
+        let mut case = Case::good();
+        case.client.read_delay_us.p99 = 5123.4;
+        case.cpu().busiest_worker_share = 0.987;
+        case.traffic.warmup_failures = 2;
+        assert_eq!(
+            case.judge(&Thresholds::default()).text(),
+            "verdict: INVALID: read-delay: the client's p99 read delay was 5.12 ms, more than 50 % of the median ITL \
+             (10.00 ms); cpu: a sending thread (of 1) was computing 98.7 % of the time, more than 90 %; more \
+             --workers, or fewer requests at once, would help\n\
+             warning: warm-up: 2 of 3 warm-up requests failed\n"
+        );
+    }
+
+    #[test]
+    fn a_verdict_of_before_there_were_thresholds_can_be_read() {
+        let verdict: Verdict = serde_json::from_str(r#"{"valid":false,"reasons":["3 failed"]}"#).unwrap();
+        assert_eq!(verdict.text(), "verdict: INVALID: 3 failed\n");
+        assert_eq!(verdict.thresholds, Thresholds::default());
+    }
+
+    proptest! {
+        /// No threshold makes a run valid that lost a request.
+        #[test]
+        fn a_lost_request_is_never_valid(
+            succeeded in 0u64..9, failed in 0u64..9, cancelled in 0u64..9, not_sent in 0u64..9, lost in 0u64..9,
+            threshold in 0.0..1e9f64,
+        ) {
+            let mut case = Case::good();
+            let requests = succeeded + failed + cancelled + not_sent + lost;
+            case.counts = Counts { requests, succeeded, cancelled, not_sent, ..Counts::default() };
+            if failed > 0 {
+                case.counts.failed.insert("timeout".to_owned(), failed);
+            }
+            let mut thresholds = Thresholds::default();
+            for name in ["cpu", "cpu-wait", "idle", "late-dispatch", "merged", "read-delay", "write-delay"] {
+                thresholds.set(&format!("{name}={threshold}")).unwrap();
+            }
+            prop_assert_eq!(case.judge(&thresholds).valid, succeeded == requests);
+        }
+    }
 }

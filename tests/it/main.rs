@@ -15,3 +15,4 @@ mod replay;
 mod support;
 mod tape;
 mod traces;
+mod verdict;

@@ -29,9 +29,9 @@ impl Default for Thresholds {
         Self {
             late_dispatch: 0.1,
             idle: 0.05,
-            read_delay: 1.0,
+            read_delay: 0.5,
             cpu: 0.9,
-            cpu_wait: 0.1,
+            cpu_wait: 0.15,
             write_delay: 0.1,
             merged: 0.05,
             samples: 100,
