@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bad_input;
+mod compare;
 mod compat;
 mod demo;
+mod export;
 mod generate;
 mod generate_as;
 mod generate_evalscope;
