@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokentape_tokenizer::Tokenizer;
 
 use super::generate::write_tape;
-use super::replay::{Job, judge};
+use super::replay::Job;
+use super::verdict::judge;
 use super::{Failure, Outcome, output};
 use crate::generate::{Params, Random};
 use crate::metrics::{Dialect, Measurement, evalscope};

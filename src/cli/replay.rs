@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::progress::Progress;
+use super::verdict::Judging;
 use super::{Failure, Outcome, interrupt, output};
-use crate::metrics::client::{self, Client};
-use crate::metrics::{Dialect, Measurement, native};
+use crate::metrics::{Dialect, Measurement, client, native};
 use crate::replay::engine::{Options, Report};
 use crate::replay::plan::PlanOptions;
 use crate::replay::{self, Plan, Target};
@@ -53,12 +53,8 @@ pub(super) struct Args {
     /// Sending threads, each with its share of the connections
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: u32,
-    /// Set a threshold of the verdict, such as read-delay=50%; may be repeated, or several with commas between them
-    #[arg(long = "verdict", value_name = "RULE=VALUE", value_delimiter = ',')]
-    thresholds: Vec<String>,
-    /// Exit with 1 where the run is INVALID for any reason
-    #[arg(long)]
-    strict: bool,
+    #[command(flatten)]
+    judging: Judging,
     /// The run's folder, made here
     #[arg(short, long, value_name = "RUN")]
     output: PathBuf,
@@ -93,10 +89,7 @@ pub(super) fn exec(args: Args) -> Outcome {
             .map_err(|_| Failure::usage(format_args!("--api-key-env: the variable {variable} is not set")))?;
         target.api_key(&key)?;
     }
-    let mut thresholds = Thresholds::default();
-    for threshold in &args.thresholds {
-        thresholds.set(threshold).map_err(|error| Failure::usage(format_args!("--verdict: {error}")))?;
-    }
+    let thresholds = args.judging.thresholds()?;
     let job = Job {
         tape: &args.tape,
         target,
@@ -118,10 +111,7 @@ pub(super) fn exec(args: Args) -> Outcome {
     if !args.json {
         output::print(&format!("run left in {}\n", args.output.display()))?;
     }
-    if args.strict && !info.verdict.valid {
-        return Err(failure(&info, &report));
-    }
-    judge(&info, &report)
+    args.judging.judge(&info, &report)
 }
 
 /// The native figures of a run.
@@ -144,30 +134,6 @@ pub(super) fn measurement<'a>(info: &RunInfo, report: &'a Report) -> Measurement
         concurrency: info.traffic.concurrency,
         request_rate: info.traffic.request_rate,
     }
-}
-
-/// A run in which any request did not succeed is a failure. One that is INVALID for another reason is not, but stderr
-/// has it.
-pub(super) fn judge(info: &RunInfo, report: &Report) -> Outcome {
-    if info.counts.succeeded != info.counts.requests {
-        return Err(failure(info, report));
-    }
-    if !info.verdict.valid {
-        eprintln!("note: the run is {}", info.verdict.line());
-    }
-    Ok(())
-}
-
-/// The reasons against a run, and the first request that failed.
-fn failure(info: &RunInfo, report: &Report) -> Failure {
-    let first = report.timelines.iter().find(|timeline| timeline.outcome.is_failure());
-    let detail = first.map(|timeline| {
-        let status = timeline.status.filter(|status| *status != 200);
-        let status = status.map_or(String::new(), |status| format!("HTTP {status}: "));
-        let words: String = timeline.outcome.detail().unwrap_or_default().chars().take(300).collect();
-        format!("; first: request {}: {}: {status}{words}", timeline.index, timeline.outcome.kind())
-    });
-    Failure::run(format_args!("{}{}", info.verdict.line(), detail.unwrap_or_default()))
 }
 
 /// One replay, from its tape to its folder.
@@ -280,23 +246,21 @@ impl Sending<'_> {
         };
         let measurement = measurement(&info, &report);
         let client = client::calculate(&measurement, info.effort.as_ref());
-        info.verdict = verdict(&info, &measurement, &client, &thresholds);
+        info.verdict = Verdict::of(
+            &Evidence {
+                counts: &info.counts,
+                workload: &info.workload,
+                traffic: &info.traffic,
+                metrics: &native::calculate(&measurement),
+                client: &client,
+            },
+            &thresholds,
+        );
         let options = report::Options { client: Some(&client), ..report::Options::default() };
         let summary = report::json(&measurement, Dialect::Native, &options);
         writer.finish(&info, &summary)?;
         Ok((info, report))
     }
-}
-
-fn verdict(
-    info: &RunInfo,
-    measurement: &Measurement<'_>,
-    client: &Client,
-    thresholds: &Thresholds,
-) -> Verdict {
-    let RunInfo { counts, workload, traffic, .. } = info;
-    let metrics = native::calculate(measurement);
-    Verdict::of(&Evidence { counts, workload, traffic, metrics: &metrics, client }, thresholds)
 }
 
 /// The wall clock's time, for people; everything measured uses the monotonic clock.

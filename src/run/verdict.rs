@@ -69,8 +69,11 @@ impl Verdict {
     /// The verdict as the end of a table: its line, and one more for each warning.
     #[must_use]
     pub fn text(&self) -> String {
-        let warnings: String = self.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
-        format!("verdict: {}\n{warnings}", self.line())
+        let mut text = format!("verdict: {}\n", self.line());
+        for warning in &self.warnings {
+            text += &format!("warning: {warning}\n");
+        }
+        text
     }
 }
 

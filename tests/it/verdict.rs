@@ -54,7 +54,7 @@ fn measurement(run: &Run) -> Measurement<'_> {
 
 /// No client reads, sends and computes in no time at all.
 #[cfg(target_os = "linux")]
-const TIGHT: &str = "cpu=0,idle=0,read-delay=0";
+const TIGHT: &str = "cpu=0,cpu-wait=1000,idle=0,read-delay=0";
 
 #[cfg(target_os = "linux")]
 #[test]
