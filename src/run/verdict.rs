@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Counts, Traffic, Workload};
 use crate::metrics::client::Client;
-use crate::metrics::native::{Distribution, Metrics};
+use crate::metrics::native::Metrics;
 
 pub use thresholds::{Thresholds, UnknownThreshold};
 
@@ -127,22 +127,25 @@ impl Findings {
         let Evidence { traffic, metrics, client, .. } = evidence;
         self.dispatch(evidence, thresholds);
 
+        let median_ttft = Yardstick { name: "median TTFT", ms: metrics.ttft_ms.p50 };
+        // Unlike their median, the mean of the gaps stays what it is when a late client reads tokens together.
+        let mean_itl = Yardstick { name: "mean ITL", ms: metrics.itl_ms.mean };
         let read_delays = [
-            ("read delay", &client.read_delay_us, "ITL", &metrics.itl_ms),
-            ("read delay of first tokens", &client.first_token_read_delay_us, "TTFT", &metrics.ttft_ms),
+            ("read delay", &client.read_delay_us, mean_itl),
+            ("read delay of first tokens", &client.first_token_read_delay_us, median_ttft),
         ];
-        for (what, delay, metric, latency) in read_delays {
+        for (what, delay, yardstick) in read_delays {
             let limit = thresholds.read_delay;
-            let words = || too_long("read-delay", what, delay.p99, (metric, latency), limit);
-            self.invalid_if(client.kernel_stamps && exceeds(delay.p99, latency, limit), words);
+            let is_late = client.kernel_stamps && yardstick.is_exceeded(delay.p99, limit);
+            self.invalid_if(is_late, || yardstick.words("read-delay", what, delay.p99, limit));
         }
         self.warn_if(!client.kernel_stamps && metrics.requests.succeeded > 0, || {
             "stamps: the kernel stamped no arrival; the client's read delay is unknown, and part of every figure"
                 .to_owned()
         });
         let (delay, limit) = (client.write_delay_us.p99, thresholds.write_delay);
-        self.warn_if(exceeds(delay, &metrics.ttft_ms, limit), || {
-            too_long("write-delay", "write delay", delay, ("TTFT", &metrics.ttft_ms), limit)
+        self.warn_if(median_ttft.is_exceeded(delay, limit), || {
+            median_ttft.words("write-delay", "write delay", delay, limit)
         });
 
         let Some(cpu) = client.cpu else { return };
@@ -167,17 +170,17 @@ impl Findings {
     fn dispatch(&mut self, evidence: &Evidence<'_>, thresholds: &Thresholds) {
         let Evidence { traffic, metrics, client, .. } = evidence;
         let late = client.dispatch_lateness_us.p99;
+        let median_ttft = Yardstick { name: "median TTFT", ms: metrics.ttft_ms.p50 };
+        let limit = thresholds.late_dispatch;
         match (&traffic.arrival, traffic.concurrency) {
             (Some(_), None) => {
-                let limit = thresholds.late_dispatch;
-                self.invalid_if(exceeds(late, &metrics.ttft_ms, limit), || {
-                    too_long("late-dispatch", "dispatch lateness", late, ("TTFT", &metrics.ttft_ms), limit)
+                self.invalid_if(median_ttft.is_exceeded(late, limit), || {
+                    median_ttft.words("late-dispatch", "dispatch lateness", late, limit)
                 });
             }
             // Waiting for a slot is no fault of the client's, and cannot be told from one.
             (Some(_), Some(slots)) => {
-                let limit = thresholds.late_dispatch;
-                self.warn_if(exceeds(late, &metrics.ttft_ms, limit), || {
+                self.warn_if(median_ttft.is_exceeded(late, limit), || {
                     format!(
                         "late-dispatch: requests went out up to {} (p99) after their time: the limit of {slots} at once held the schedule back",
                         microseconds(late),
@@ -213,25 +216,29 @@ impl Findings {
     }
 }
 
-/// Whether a delay in us is more than this share of a latency's median. Where most gaps are 0, because events share
-/// reads, there is no latency to hold it against.
-fn exceeds(delay_us: f64, latency_ms: &Distribution, share: f64) -> bool {
-    latency_ms.p50 > 0.0 && delay_us > share * latency_ms.p50 * 1000.0
+/// A latency of the run, which the client's delays are held against.
+#[derive(Clone, Copy)]
+struct Yardstick {
+    name: &'static str,
+    ms: f64,
 }
 
-fn too_long(
-    rule: &str,
-    what: &str,
-    delay_us: f64,
-    (metric, latency_ms): (&str, &Distribution),
-    share: f64,
-) -> String {
-    format!(
-        "{rule}: the client's p99 {what} was {}, more than {} of the median {metric} ({})",
-        microseconds(delay_us),
-        percent(share),
-        microseconds(latency_ms.p50 * 1000.0),
-    )
+impl Yardstick {
+    /// Whether a delay in us is more than this share of it. Where it is 0 (there is no such latency, or every answer
+    /// came in one read), there is nothing to hold a delay against.
+    fn is_exceeded(self, delay_us: f64, share: f64) -> bool {
+        self.ms > 0.0 && delay_us > share * self.ms * 1000.0
+    }
+
+    fn words(self, rule: &str, what: &str, delay_us: f64, share: f64) -> String {
+        format!(
+            "{rule}: the client's p99 {what} was {}, more than {} of the {} ({})",
+            microseconds(delay_us),
+            percent(share),
+            self.name,
+            microseconds(self.ms * 1000.0),
+        )
+    }
 }
 
 /// `12 us`, `3.45 ms`.
@@ -251,7 +258,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::client::Cpu;
-    use crate::metrics::native::{Requests, Tokens};
+    use crate::metrics::native::{Distribution, Requests, Tokens};
     use crate::metrics::{Measurement, native};
 
     /// A run of 200 good requests in a closed loop: TTFT 20 ms, ITL 10 ms, a client without delay.
@@ -267,7 +274,7 @@ mod tests {
         fn good() -> Self {
             let measurement =
                 Measurement { timelines: &[], duration_ns: 0, concurrency: None, request_rate: None };
-            let latency = |ms| Distribution { count: 200, p50: ms, ..Distribution::default() };
+            let latency = |ms| Distribution { count: 200, mean: ms, p50: ms, ..Distribution::default() };
             Self {
                 counts: Counts { requests: 200, succeeded: 200, ..Counts::default() },
                 workload: Workload {
@@ -378,12 +385,15 @@ mod tests {
         assert_eq!(reasons(|case| case.client.read_delay_us = late(5000.1)), ["read-delay"]);
         assert_eq!(reasons(|case| case.client.first_token_read_delay_us = late(10_000.0)), NONE);
         assert_eq!(reasons(|case| case.client.first_token_read_delay_us = late(10_000.1)), ["read-delay"]);
-        // Most events share a read: their gaps are no measure.
-        let merged = |case: &mut Case| {
-            case.client.read_delay_us = late(5000.1);
-            case.metrics.itl_ms.p50 = 0.0;
+        // A late client reads most tokens with others. Where each answer came in one read, there are no gaps.
+        let merged = |mean| {
+            move |case: &mut Case| {
+                case.client.read_delay_us = late(5000.1);
+                (case.metrics.itl_ms.p50, case.metrics.itl_ms.mean) = (0.0, mean);
+            }
         };
-        assert_eq!(reasons(merged), NONE);
+        assert_eq!(reasons(merged(10.0)), ["read-delay"]);
+        assert_eq!(reasons(merged(0.0)), NONE);
         assert_eq!(warnings(|case| case.client.write_delay_us = late(2000.0)), NONE);
         assert_eq!(warnings(|case| case.client.write_delay_us = late(2000.1)), ["write-delay"]);
         assert_eq!(warnings(|case| case.client.kernel_stamps = false), ["stamps"]);
@@ -439,7 +449,7 @@ mod tests {
         case.traffic.warmup_failures = 2;
         assert_eq!(
             case.judge(&Thresholds::default()).text(),
-            "verdict: INVALID: read-delay: the client's p99 read delay was 5.12 ms, more than 50 % of the median ITL \
+            "verdict: INVALID: read-delay: the client's p99 read delay was 5.12 ms, more than 50 % of the mean ITL \
              (10.00 ms); cpu: a sending thread (of 1) was computing 98.7 % of the time, more than 90 %; more \
              --workers, or fewer requests at once, would help\n\
              warning: warm-up: 2 of 3 warm-up requests failed\n"

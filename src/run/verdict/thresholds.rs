@@ -10,7 +10,7 @@ pub struct Thresholds {
     pub late_dispatch: f64,
     /// In a closed loop: the share of time in which slots that had work stood idle. INVALID above it.
     pub idle: f64,
-    /// The p99 of read delay, as a share of the median ITL; and of first tokens, of the median TTFT. INVALID above it.
+    /// The p99 of read delay, as a share of the mean ITL; and of first tokens, of the median TTFT. INVALID above it.
     pub read_delay: f64,
     /// The share of its time that a sending thread spent computing. INVALID above it.
     pub cpu: f64,
