@@ -71,7 +71,8 @@ fn a_client_that_is_too_slow_makes_a_run_invalid() {
     for rule in ["idle", "read-delay", "cpu"] {
         assert!(rules(&run).contains(&rule), "{}", run.info.verdict.line());
     }
-    assert!(run.info.verdict.warnings[0].starts_with("samples: 24 "), "{:?}", run.info.verdict.warnings);
+    let warnings = &run.info.verdict.warnings;
+    assert!(warnings.iter().any(|warning| warning.starts_with("samples: 24 ")), "{warnings:?}");
     let json = good(["report", replayed.path().to_str().unwrap(), "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["client"]["kernel_stamps"], true);
@@ -96,7 +97,7 @@ fn a_valid_run_is_good_however_strict() {
     assert!(run.info.verdict.valid);
     assert_eq!(run.info.workload.tape_digest.as_ref(), Some(&run.info.workload.workload_digest));
     let table = good(["report", replayed.path().to_str().unwrap()]);
-    assert!(table.contains("\nverdict: VALID\nwarning: samples: "), "{table}");
+    assert!(table.contains("\nverdict: VALID\nwarning: "), "{table}");
     let part = Replayed::new(&["--verdict", LENIENT, "--requests", "9"]);
     assert_eq!(part.run().info.workload.tape_digest, None);
 }
@@ -198,7 +199,7 @@ fn a_starved_client_is_called_invalid() {
     };
     let folder = tempfile::tempdir().unwrap();
     let (tape_path, run) = (folder.path().join("t.tape.zst"), folder.path().join("run"));
-    tape(&tape_path, 1500, &["--output-tokens", "100"]);
+    good(["generate", "random", "--requests", "1500", "-o", tape_path.to_str().unwrap()]);
     let mock = Mock::start(&["--model", "tokentape", "--ttft", "20ms", "--itl", "10ms"]);
     let _hog = Hog(pinned("sh").args(["-c", "while :; do :; done"]).spawn().unwrap());
     let output = pinned(env!("CARGO_BIN_EXE_tokentape"))
