@@ -7,7 +7,7 @@
 //!   the request's last byte. TTFT and E2EL contain it.
 //! - **Dispatch lateness**: dispatched − scheduled. With a schedule, how much too late the request went out; in a
 //!   closed loop, how long the slot stood idle between an answer's end and the next request.
-//! - **Effect**: each figure of [`native`](super::native) from the moments at which reads returned, less the same
+//! - **Effect**: each figure of [`native`] from the moments at which reads returned, less the same
 //!   figure from the kernel's stamps: what the client's delay would have added.
 //!
 //! All in microseconds. Lateness and delays are those of every request that was sent; effects are those of the
