@@ -17,6 +17,7 @@
 pub mod cli;
 pub mod compare;
 pub mod convert;
+pub mod effort;
 pub mod generate;
 pub mod metrics;
 mod python;

@@ -8,6 +8,7 @@ pub mod vllm;
 use std::fmt;
 
 use self::vllm::{Metric, RunInfo};
+use crate::metrics::client::Client;
 use crate::metrics::vllm::Goodput;
 use crate::metrics::{CountTokens, Dialect, Measurement};
 
@@ -18,6 +19,8 @@ pub struct Options<'a> {
     pub count_tokens: Option<CountTokens<'a>>,
     /// vLLM's dialects: what to show.
     pub vllm: VllmOptions,
+    /// `native`: the client's own part in the run.
+    pub client: Option<&'a Client>,
 }
 
 impl fmt::Debug for Options<'_> {
@@ -58,7 +61,7 @@ impl Default for VllmOptions {
 pub fn render(measurement: &Measurement<'_>, dialect: Dialect, options: &Options<'_>) -> String {
     match dialect {
         Dialect::Evalscope(version) => evalscope::tables(measurement, version, options),
-        Dialect::Native => native::table(measurement),
+        Dialect::Native => native::table(measurement, options.client),
         Dialect::Vllm(version) => vllm::table(version, measurement, options),
     }
 }
@@ -69,7 +72,7 @@ pub fn render(measurement: &Measurement<'_>, dialect: Dialect, options: &Options
 pub fn json(measurement: &Measurement<'_>, dialect: Dialect, options: &Options<'_>) -> String {
     match dialect {
         Dialect::Evalscope(version) => evalscope::json(measurement, version, options),
-        Dialect::Native => native::json(measurement),
+        Dialect::Native => native::json(measurement, options.client),
         Dialect::Vllm(version) => vllm::result_json(version, measurement, options),
     }
 }

@@ -4,13 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::progress::Progress;
+use super::verdict::Judging;
 use super::{Failure, Outcome, interrupt, output};
-use crate::metrics::{Dialect, Measurement};
+use crate::metrics::{Dialect, Measurement, client, native};
 use crate::replay::engine::{Options, Report};
 use crate::replay::plan::PlanOptions;
 use crate::replay::{self, Plan, Target};
 use crate::report;
-use crate::run::{Counts, FORMAT, Machine, RunInfo, RunWriter, TargetInfo, Traffic, Verdict, Workload};
+use crate::run::verdict::Evidence;
+use crate::run::{
+    Counts, FORMAT, Machine, RunInfo, RunWriter, TargetInfo, Thresholds, Traffic, Verdict, Workload,
+};
 use crate::tape;
 
 /// Send a tape to a server and measure each request.
@@ -49,6 +53,8 @@ pub(super) struct Args {
     /// Sending threads, each with its share of the connections
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: u32,
+    #[command(flatten)]
+    judging: Judging,
     /// The run's folder, made here
     #[arg(short, long, value_name = "RUN")]
     output: PathBuf,
@@ -69,7 +75,8 @@ Examples:
   tokentape replay load.tape.zst --url https://gateway.example/v1 --api-key-env API_KEY --concurrency 8 -o runs/gate
 
 Ctrl-C ends the run in order: requests in flight are cut, and what was measured is kept.
-The run is INVALID, and the exit code 1, if any request failed or was not sent.";
+The exit code is 1 if any request failed or was not sent. A run can be INVALID for other reasons too: the client was
+too slow for what it measured. With --strict, that is exit code 1 as well.";
 
 pub(super) fn exec(args: Args) -> Outcome {
     let mut target = Target::new(&args.url)?;
@@ -82,6 +89,7 @@ pub(super) fn exec(args: Args) -> Outcome {
             .map_err(|_| Failure::usage(format_args!("--api-key-env: the variable {variable} is not set")))?;
         target.api_key(&key)?;
     }
+    let thresholds = args.judging.thresholds()?;
     let job = Job {
         tape: &args.tape,
         target,
@@ -96,23 +104,26 @@ pub(super) fn exec(args: Args) -> Outcome {
         output: &args.output,
         force: args.force,
         quiet: args.quiet,
+        thresholds,
     };
     let (info, report) = job.run()?;
     output::print(&summary(&info, &report, args.json))?;
     if !args.json {
         output::print(&format!("run left in {}\n", args.output.display()))?;
     }
-    judge(&info, &report)
+    args.judging.judge(&info, &report)
 }
 
 /// The native figures of a run.
 fn summary(info: &RunInfo, report: &Report, json: bool) -> String {
     let measurement = measurement(info, report);
+    let client = client::calculate(&measurement, info.effort.as_ref());
+    let options = report::Options { client: Some(&client), ..report::Options::default() };
     if json {
-        report::json(&measurement, Dialect::Native, &report::Options::default())
+        report::json(&measurement, Dialect::Native, &options)
     } else {
-        let table = report::render(&measurement, Dialect::Native, &report::Options::default());
-        format!("{table}verdict: {}\n", info.verdict.line())
+        let table = report::render(&measurement, Dialect::Native, &options);
+        format!("{table}\n{}", info.verdict.text())
     }
 }
 
@@ -125,21 +136,6 @@ pub(super) fn measurement<'a>(info: &RunInfo, report: &'a Report) -> Measurement
     }
 }
 
-/// An INVALID run is a failure that names its reasons and the first request that failed.
-pub(super) fn judge(info: &RunInfo, report: &Report) -> Outcome {
-    if info.verdict.valid {
-        return Ok(());
-    }
-    let first = report.timelines.iter().find(|timeline| timeline.outcome.is_failure());
-    let detail = first.map(|timeline| {
-        let status = timeline.status.filter(|status| *status != 200);
-        let status = status.map_or(String::new(), |status| format!("HTTP {status}: "));
-        let words: String = timeline.outcome.detail().unwrap_or_default().chars().take(300).collect();
-        format!("; first: request {}: {}: {status}{words}", timeline.index, timeline.outcome.kind())
-    });
-    Err(Failure::run(format_args!("{}{}", info.verdict.line(), detail.unwrap_or_default())))
-}
-
 /// One replay, from its tape to its folder.
 pub(super) struct Job<'a> {
     pub(super) tape: &'a Path,
@@ -149,6 +145,7 @@ pub(super) struct Job<'a> {
     pub(super) output: &'a Path,
     pub(super) force: bool,
     pub(super) quiet: bool,
+    pub(super) thresholds: Thresholds,
 }
 
 impl Job<'_> {
@@ -167,9 +164,16 @@ impl Job<'_> {
         if plan.warmup_overlaps && !self.quiet {
             eprintln!("note: the tape is too short to warm up with requests that are not measured too");
         }
-        let workload = Workload { model: self.plan.model.clone(), ..workload };
+        let tape_digest = (plan.requests.len() as u64 == total).then_some(digest);
+        let workload = Workload { model: self.plan.model.clone(), tape_digest, ..workload };
         let writer = RunWriter::create(self.output, self.force)?;
-        let sending = Sending { plan, target: &self.target, options: &self.options, pace: Pace::default() };
+        let sending = Sending {
+            plan,
+            target: &self.target,
+            options: &self.options,
+            pace: Pace::default(),
+            thresholds: self.thresholds,
+        };
         sending.run(workload, writer, self.quiet)
     }
 }
@@ -189,6 +193,7 @@ pub(super) struct Sending<'a> {
     pub(super) target: &'a Target,
     pub(super) options: &'a Options,
     pub(super) pace: Pace,
+    pub(super) thresholds: Thresholds,
 }
 
 impl Sending<'_> {
@@ -199,7 +204,7 @@ impl Sending<'_> {
         mut writer: RunWriter,
         quiet: bool,
     ) -> Result<(RunInfo, Report), Failure> {
-        let Self { plan, target, options, pace } = self;
+        let Self { plan, target, options, pace, thresholds } = self;
         let interrupt = interrupt::watch()?;
         let started_at = now();
         let mut progress = Progress::new(plan.requests.len() as u64, quiet);
@@ -213,7 +218,7 @@ impl Sending<'_> {
         progress.finish();
         written?;
         let counts = Counts::of(plan.requests.len() as u64, &report.timelines);
-        let info = RunInfo {
+        let mut info = RunInfo {
             format: FORMAT,
             created_by: concat!("tokentape ", env!("CARGO_PKG_VERSION")).to_owned(),
             started_at,
@@ -234,12 +239,25 @@ impl Sending<'_> {
                 warmup: plan.warmup.len() as u64,
                 warmup_failures: report.warmup_failures as u64,
             },
-            verdict: Verdict::of(&counts),
+            verdict: Verdict::default(),
+            effort: Some(report.effort.clone()),
             counts,
             machine: Machine::this(),
         };
-        let summary =
-            report::json(&measurement(&info, &report), Dialect::Native, &report::Options::default());
+        let measurement = measurement(&info, &report);
+        let client = client::calculate(&measurement, info.effort.as_ref());
+        info.verdict = Verdict::of(
+            &Evidence {
+                counts: &info.counts,
+                workload: &info.workload,
+                traffic: &info.traffic,
+                metrics: &native::calculate(&measurement),
+                client: &client,
+            },
+            &thresholds,
+        );
+        let options = report::Options { client: Some(&client), ..report::Options::default() };
+        let summary = report::json(&measurement, Dialect::Native, &options);
         writer.finish(&info, &summary)?;
         Ok((info, report))
     }

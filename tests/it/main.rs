@@ -17,3 +17,4 @@ mod replay;
 mod support;
 mod tape;
 mod traces;
+mod verdict;

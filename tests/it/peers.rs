@@ -391,7 +391,8 @@ fn vllms_own_tables_and_results_of_these_streams() {
                 _ => (None, None),
             };
             let measurement = streams.measurement(concurrency, rate);
-            let options = Options { count_tokens: Some(&words), vllm: run_options(version, run) };
+            let options =
+                Options { count_tokens: Some(&words), vllm: run_options(version, run), ..Options::default() };
             let name = format!("{} in {name}", run["name"]);
             assert_eq!(report::vllm::table(version, &measurement, &options), run["table"], "{name}");
 
@@ -462,7 +463,7 @@ fn vllms_own_files_and_their_names() {
             ),
         ];
         for ((measurement, vllm), file) in runs.into_iter().zip(files) {
-            let options = Options { count_tokens: Some(&words), vllm };
+            let options = Options { count_tokens: Some(&words), vllm, ..Options::default() };
             let mut ours = report::vllm::result_json(version, &measurement, &options);
             if options.vllm.run.label.as_deref() == Some("mine") {
                 // It was saved twice with `--append-result`.

@@ -12,7 +12,8 @@ use super::super::server::{ask, never, until_ready};
 use super::super::traffic::Traffic;
 use super::super::{Record, drawn, note_no_effect, stamp};
 use super::{Config, counters, syntax};
-use crate::cli::replay::{Pace, judge, measurement, now, wall_clock};
+use crate::cli::replay::{Pace, measurement, now, wall_clock};
+use crate::cli::verdict::judge;
 use crate::cli::{Failure, Outcome, output};
 use crate::generate::compat::Data;
 use crate::generate::compat::vllm::{self as compat, Dataset};
@@ -201,6 +202,7 @@ impl Run {
                 delays,
                 count,
             ),
+            ..report::Options::default()
         };
         output::print(&notes(*version, &measurement, &options))?;
         output::print(&table(*version, &measurement, &options))?;
