@@ -16,6 +16,7 @@ mod progress;
 mod replay;
 mod report;
 mod sweep;
+mod verdict;
 mod verify;
 
 use std::process::ExitCode;
@@ -46,7 +47,7 @@ Examples:
 
 Exit codes:
   0  good
-  1  the run failed or is INVALID, a gate tripped, or what was asked cannot be done with this input
+  1  the run failed (or is INVALID, with --strict), a gate tripped, or what was asked cannot be done with this input
   2  usage: an argument is wrong or missing
   3  input unreadable: a tape, a run, a tokenizer";
 

@@ -18,6 +18,7 @@ pub mod capacity;
 pub mod cli;
 pub mod compare;
 pub mod convert;
+pub mod effort;
 pub mod generate;
 pub mod metrics;
 mod python;

@@ -4,6 +4,7 @@
 //! method. Every dialect reads the same raw timelines, so the differences between two of them are differences of
 //! definition and of nothing else. `docs/metrics.md` puts them side by side.
 
+pub mod client;
 pub mod definitions;
 pub mod evalscope;
 mod messages;

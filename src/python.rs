@@ -1,4 +1,8 @@
-//! Python's ways of writing numbers and JSON, byte for byte.
+//! Python's ways, bit for bit: of writing numbers and JSON here, of drawing random numbers in [`mt19937`] (its own and
+//! numpy's legacy generator) and [`numpy`] (`default_rng`).
+
+pub(crate) mod mt19937;
+pub(crate) mod numpy;
 
 use serde_json::Value;
 

@@ -12,6 +12,7 @@
 //!
 //! [`side`] makes requests beside the measured ones: readiness checks, scrapes.
 
+mod busy;
 pub mod connection;
 pub mod engine;
 pub mod event;

@@ -8,6 +8,7 @@ pub mod vllm;
 use std::fmt;
 
 use self::vllm::{Metric, RunInfo};
+use crate::metrics::client::Client;
 use crate::metrics::vllm::Goodput;
 use crate::metrics::{CountTokens, Dialect, Measurement};
 
@@ -22,6 +23,8 @@ pub struct Options<'a> {
     pub steady: bool,
     /// vLLM's dialects: what to show.
     pub vllm: VllmOptions,
+    /// `native`: the client's own part in the run.
+    pub client: Option<&'a Client>,
 }
 
 impl fmt::Debug for Options<'_> {

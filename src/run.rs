@@ -14,11 +14,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::effort::Effort;
 use crate::schedule::{Shape, Slots};
 use crate::tape::format::{Header, TokenizerId};
 use crate::timeline::{Ns, Timeline};
 
-pub use verdict::Verdict;
+pub use verdict::{Thresholds, Verdict};
 
 /// The run format that this build writes and reads.
 pub const FORMAT: u32 = 1;
@@ -53,6 +54,9 @@ pub struct RunInfo {
     pub counts: Counts,
     /// Whether the figures can be trusted.
     pub verdict: Verdict,
+    /// What sending took of the client's processors; absent from runs of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effort: Option<Effort>,
     /// The machine that sent.
     pub machine: Machine,
 }
@@ -72,6 +76,9 @@ pub struct Workload {
     pub tokenizer: Option<TokenizerId>,
     /// The digest of the measured requests as they stand in the tape.
     pub workload_digest: String,
+    /// The digest that the tape's footer has; absent where only a part of the tape was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tape_digest: Option<String>,
     /// The same digest over the requests as sent.
     pub wire_digest: String,
     /// The model's name put in place of the tape's.
@@ -89,6 +96,7 @@ impl Workload {
             seed: header.seed,
             tokenizer: header.tokenizer.clone(),
             workload_digest: String::new(),
+            tape_digest: None,
             wire_digest: String::new(),
             model: None,
         }
@@ -389,6 +397,7 @@ fn check(timeline: &Timeline) -> Result<(), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::effort::Busy;
     use crate::timeline::{Events, Facts, Outcome, Reads};
 
     fn timeline(index: u64) -> Timeline {
@@ -415,6 +424,7 @@ mod tests {
                 seed: None,
                 tokenizer: None,
                 workload_digest: "a".to_owned(),
+                tape_digest: None,
                 wire_digest: "b".to_owned(),
                 model: None,
             },
@@ -427,7 +437,8 @@ mod tests {
                 timeout_ms: 1,
                 ..Traffic::default()
             },
-            verdict: Verdict::of(&counts),
+            verdict: Verdict { reasons: vec!["failed: all".to_owned()], ..Verdict::default() },
+            effort: Some(Effort { workers: vec![Busy::default()], ..Effort::default() }),
             counts,
             machine: Machine::this(),
         }

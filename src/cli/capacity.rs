@@ -9,6 +9,7 @@ use super::replay::server::ServerArgs;
 use super::replay::traffic::{GapArgs, Traffic};
 use super::replay::{Job, SelectionArgs};
 use super::sweep::Sweep;
+use super::verdict::ThresholdArgs;
 use super::{Failure, Outcome, output};
 use crate::capacity::Search;
 use crate::metrics::slo::Slo;
@@ -44,6 +45,8 @@ pub(super) struct Args {
     /// Send nothing more after this time, in each probe
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
+    #[command(flatten)]
+    verdict: ThresholdArgs,
     /// The folder of the probes' runs, made here
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
@@ -114,6 +117,7 @@ pub(super) fn exec(args: Args) -> Outcome {
         return Err(Failure::usage("--arrival, --burstiness and --seed need --by rate"));
     }
     let target = args.server.target()?;
+    let thresholds = args.verdict.thresholds()?;
     let mut search = Search::new(args.start, args.max, args.resolution);
     let mut sweep = Sweep::new(None);
     let mut probes = Vec::new();
@@ -126,7 +130,7 @@ pub(super) fn exec(args: Args) -> Outcome {
         let name = format!("{}-{load}", args.by.name());
         let folder = args.output.join(&name);
         let job = Job::new(&args.tape, target.clone(), (&args.server, &args.selection), &traffic, &folder);
-        let (info, report) = job.with(args.force, args.quiet).run()?;
+        let (info, report) = job.with(args.force, args.quiet, thresholds).run()?;
         let metrics = sweep.add(&name, &info, &report);
         if report.interrupted {
             return Err(Failure::run("interrupted before the answer was known"));

@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokentape_tokenizer::Tokenizer;
 
 use super::generate::write_tape;
-use super::replay::{Job, judge};
+use super::replay::Job;
+use super::verdict::judge;
 use super::{Failure, Outcome, output};
 use crate::generate::{Params, Random};
 use crate::metrics::{Dialect, Measurement, evalscope};
@@ -19,6 +20,7 @@ use crate::replay::Target;
 use crate::replay::engine::Options;
 use crate::replay::plan::PlanOptions;
 use crate::report::{self, evalscope::folder};
+use crate::run::Thresholds;
 use crate::tape::Footer;
 use crate::truth::{self, Truth};
 
@@ -85,6 +87,7 @@ pub(super) fn exec(args: Args) -> Outcome {
         output: &run,
         force: true,
         quiet: args.quiet,
+        thresholds: Thresholds::default(),
     };
     let (info, report) = job.run()?;
     mock.stop()?;
@@ -116,8 +119,8 @@ pub(super) fn exec(args: Args) -> Outcome {
     )?;
     output::print(&check.table())?;
     output::print(&format!(
-        "\nverdict: {}\nrun left in {}; look closer with\n  tokentape report {}\n  tokentape inspect {}\n",
-        info.verdict.line(),
+        "\n{}run left in {}; look closer with\n  tokentape report {}\n  tokentape inspect {}\n",
+        info.verdict.text(),
         run.display(),
         run.display(),
         tape.display(),

@@ -11,14 +11,18 @@ use self::server::ServerArgs;
 use self::traffic::{Traffic as Asked, TrafficArgs};
 use super::progress::Progress;
 use super::sweep::Sweep;
+use super::verdict::Judging;
 use super::{Failure, Outcome, interrupt, output};
 use crate::metrics::vllm::Goodput;
-use crate::metrics::{Dialect, Measurement, slo};
+use crate::metrics::{Dialect, Measurement, client, native, slo};
 use crate::replay::engine::{Options, Report};
 use crate::replay::plan::PlanOptions;
 use crate::replay::{self, Plan, Target};
 use crate::report;
-use crate::run::{Counts, FORMAT, Machine, RunInfo, RunWriter, TargetInfo, Traffic, Verdict, Workload};
+use crate::run::verdict::Evidence;
+use crate::run::{
+    Counts, FORMAT, Machine, RunInfo, RunWriter, TargetInfo, Thresholds, Traffic, Verdict, Workload,
+};
 use crate::schedule::Shape;
 use crate::tape;
 use crate::timeline::Ns;
@@ -35,6 +39,8 @@ pub(super) struct Args {
     selection: SelectionArgs,
     #[command(flatten)]
     traffic: TrafficArgs,
+    #[command(flatten)]
+    judging: Judging,
     /// The run's folder, made here; of a sweep, the folder of its runs' folders
     #[arg(short, long, value_name = "RUN")]
     output: PathBuf,
@@ -72,23 +78,25 @@ Examples:
   tokentape replay load.tape.zst --url https://gateway.example/v1 --api-key-env API_KEY --concurrency 8 -o runs/gate
 
 Ctrl-C ends the run in order: requests in flight are cut, and what was measured is kept.
-The run is INVALID, and the exit code 1, if any request failed or was not sent.";
+The exit code is 1 if any request failed or was not sent. A run can be INVALID for other reasons too: the client was
+too slow for what it measured. With --strict, that is exit code 1 as well.";
 
 pub(super) fn exec(args: Args) -> Outcome {
     let points = args.traffic.points()?;
     let target = args.server.target()?;
+    let thresholds = args.judging.verdict.thresholds()?;
     if let [point] = &points[..] {
-        let (info, report) = args.job(&target, &point.traffic, &args.output).run()?;
+        let (info, report) = args.job(&target, &thresholds, &point.traffic, &args.output).run()?;
         output::print(&summary(&info, &report, args.goodput, args.json))?;
         if !args.json {
             output::print(&format!("run left in {}\n", args.output.display()))?;
         }
-        return judge(&info, &report);
+        return args.judging.judge(&info, &report);
     }
     let mut sweep = Sweep::new(args.goodput);
     for point in &points {
         let folder = args.output.join(&point.name);
-        let (info, report) = args.job(&target, &point.traffic, &folder).run()?;
+        let (info, report) = args.job(&target, &thresholds, &point.traffic, &folder).run()?;
         sweep.add(&point.name, &info, &report);
         if !args.quiet {
             eprintln!("{}: {}", point.name, info.verdict.line());
@@ -101,20 +109,30 @@ pub(super) fn exec(args: Args) -> Outcome {
     if !args.json {
         output::print(&format!("runs left in {}\n", args.output.display()))?;
     }
-    sweep.judge()
+    sweep.judge(args.judging.strict)
 }
 
 impl Args {
-    fn job<'a>(&'a self, target: &Target, traffic: &Asked, output: &'a Path) -> Job<'a> {
-        Job::new(&self.tape, target.clone(), (&self.server, &self.selection), traffic, output)
-            .with(self.force, self.quiet)
+    fn job<'a>(
+        &'a self,
+        target: &Target,
+        thresholds: &Thresholds,
+        traffic: &Asked,
+        output: &'a Path,
+    ) -> Job<'a> {
+        Job::new(&self.tape, target.clone(), (&self.server, &self.selection), traffic, output).with(
+            self.force,
+            self.quiet,
+            *thresholds,
+        )
     }
 }
 
 /// The native figures of a run.
 fn summary(info: &RunInfo, report: &Report, goodput: Option<Goodput>, json: bool) -> String {
     let measurement = measurement(info, report);
-    let options = report::Options { goodput, ..report::Options::default() };
+    let client = client::calculate(&measurement, info.effort.as_ref());
+    let options = report::Options { client: Some(&client), goodput, ..report::Options::default() };
     if json {
         report::json(&measurement, Dialect::Native, &options)
     } else {
@@ -123,7 +141,7 @@ fn summary(info: &RunInfo, report: &Report, goodput: Option<Goodput>, json: bool
             0 => String::new(),
             count => format!("left out by --duration: {count} requests of the tape\n"),
         };
-        format!("{table}{left_out}verdict: {}\n", info.verdict.line())
+        format!("{table}{left_out}\n{}", info.verdict.text())
     }
 }
 
@@ -134,21 +152,6 @@ pub(super) fn measurement<'a>(info: &RunInfo, report: &'a Report) -> Measurement
         concurrency: info.traffic.concurrency,
         request_rate: info.traffic.request_rate,
     }
-}
-
-/// An INVALID run is a failure that names its reasons and the first request that failed.
-pub(super) fn judge(info: &RunInfo, report: &Report) -> Outcome {
-    if info.verdict.valid {
-        return Ok(());
-    }
-    let first = report.timelines.iter().find(|timeline| timeline.outcome.is_failure());
-    let detail = first.map(|timeline| {
-        let status = timeline.status.filter(|status| *status != 200);
-        let status = status.map_or(String::new(), |status| format!("HTTP {status}: "));
-        let words: String = timeline.outcome.detail().unwrap_or_default().chars().take(300).collect();
-        format!("; first: request {}: {}: {status}{words}", timeline.index, timeline.outcome.kind())
-    });
-    Err(Failure::run(format_args!("{}{}", info.verdict.line(), detail.unwrap_or_default())))
 }
 
 /// One replay, from its tape to its folder.
@@ -162,6 +165,7 @@ pub(super) struct Job<'a> {
     pub(super) output: &'a Path,
     pub(super) force: bool,
     pub(super) quiet: bool,
+    pub(super) thresholds: Thresholds,
 }
 
 impl<'a> Job<'a> {
@@ -187,11 +191,21 @@ impl<'a> Job<'a> {
             warmup: selection.warmup,
             model: server.model.clone(),
         };
-        Self { tape, target, plan, options, shape: traffic.shape, output, force: false, quiet: false }
+        Self {
+            tape,
+            target,
+            plan,
+            options,
+            shape: traffic.shape,
+            output,
+            force: false,
+            quiet: false,
+            thresholds: Thresholds::default(),
+        }
     }
 
-    pub(super) fn with(self, force: bool, quiet: bool) -> Self {
-        Self { force, quiet, ..self }
+    pub(super) fn with(self, force: bool, quiet: bool, thresholds: Thresholds) -> Self {
+        Self { force, quiet, thresholds, ..self }
     }
 
     /// Replays the tape and leaves the run in its folder.
@@ -209,7 +223,8 @@ impl<'a> Job<'a> {
         if plan.warmup_overlaps && !self.quiet {
             eprintln!("note: the tape is too short to warm up with requests that are not measured too");
         }
-        let workload = Workload { model: self.plan.model.clone(), ..workload };
+        let tape_digest = (plan.requests.len() as u64 == total).then_some(digest);
+        let workload = Workload { model: self.plan.model.clone(), tape_digest, ..workload };
         let writer = RunWriter::create(self.output, self.force)?;
         let mut pace = Pace { window: self.plan.window, ..Pace::default() };
         if let Some(shape) = &self.shape {
@@ -221,7 +236,8 @@ impl<'a> Job<'a> {
                 ..pace
             };
         }
-        let sending = Sending { plan, target: &self.target, options: &self.options, pace };
+        let sending =
+            Sending { plan, target: &self.target, options: &self.options, pace, thresholds: self.thresholds };
         let (info, report) = sending.run(workload, writer, self.quiet)?;
         if info.counts.left_out == 0 && !report.interrupted && !self.quiet {
             note_early_end(self.options.duration, &report);
@@ -259,6 +275,7 @@ pub(super) struct Sending<'a> {
     pub(super) target: &'a Target,
     pub(super) options: &'a Options,
     pub(super) pace: Pace,
+    pub(super) thresholds: Thresholds,
 }
 
 impl Sending<'_> {
@@ -269,7 +286,7 @@ impl Sending<'_> {
         mut writer: RunWriter,
         quiet: bool,
     ) -> Result<(RunInfo, Report), Failure> {
-        let Self { plan, target, options, pace } = self;
+        let Self { plan, target, options, pace, thresholds } = self;
         let interrupt = interrupt::watch()?;
         let started_at = now();
         let mut progress = Progress::new(plan.requests.len() as u64, quiet);
@@ -284,7 +301,7 @@ impl Sending<'_> {
         written?;
         let to_measure = (plan.requests.len() as u64).saturating_sub(report.left_out);
         let counts = Counts { left_out: report.left_out, ..Counts::of(to_measure, &report.timelines) };
-        let info = RunInfo {
+        let mut info = RunInfo {
             format: FORMAT,
             created_by: concat!("tokentape ", env!("CARGO_PKG_VERSION")).to_owned(),
             started_at,
@@ -311,12 +328,25 @@ impl Sending<'_> {
                 warmup: plan.warmup.len() as u64,
                 warmup_failures: report.warmup_failures as u64,
             },
-            verdict: Verdict::of(&counts),
+            verdict: Verdict::default(),
+            effort: Some(report.effort.clone()),
             counts,
             machine: Machine::this(),
         };
-        let summary =
-            report::json(&measurement(&info, &report), Dialect::Native, &report::Options::default());
+        let measurement = measurement(&info, &report);
+        let client = client::calculate(&measurement, info.effort.as_ref());
+        info.verdict = Verdict::of(
+            &Evidence {
+                counts: &info.counts,
+                workload: &info.workload,
+                traffic: &info.traffic,
+                metrics: &native::calculate(&measurement),
+                client: &client,
+            },
+            &thresholds,
+        );
+        let options = report::Options { client: Some(&client), ..report::Options::default() };
+        let summary = report::json(&measurement, Dialect::Native, &options);
         writer.finish(&info, &summary)?;
         Ok((info, report))
     }

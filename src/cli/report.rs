@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use super::{Failure, Outcome, output};
 use crate::metrics::steady::Window;
 use crate::metrics::vllm::Goodput;
-use crate::metrics::{Dialect, Measurement, slo};
+use crate::metrics::{Dialect, Measurement, client, slo};
 use crate::report;
 use crate::run::Run;
+use crate::timeline::Timeline;
 use crate::{compare, convert};
 
 /// Show a run's figures as a dialect defines them.
@@ -28,6 +29,9 @@ pub(super) struct Args {
     /// flight (native dialect)
     #[arg(long)]
     steady: bool,
+    /// When a read counts as arrived
+    #[arg(long, value_enum, default_value_t = Clock::Kernel)]
+    clock: Clock,
     /// The form of the output
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -37,6 +41,25 @@ pub(super) struct Args {
     /// Write to this file
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Clock {
+    /// When the kernel had its bytes
+    Kernel,
+    /// When it returned to the client, which is what a client that stamps in user space sees
+    User,
+}
+
+impl Clock {
+    /// The run by this clock.
+    fn apply(self, run: &mut Run) {
+        if self == Self::User {
+            run.timelines = std::mem::take(&mut run.timelines).into_iter().map(Timeline::as_read).collect();
+            let end = run.timelines.iter().map(|timeline| timeline.end_ns).max().unwrap_or(0);
+            run.info.duration_ns = run.info.duration_ns.max(end);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
@@ -55,6 +78,7 @@ Examples:
   tokentape report runs/first --dialect vllm-0.11.0
   tokentape report runs/first --dialect evalscope-1.1.1 --json
   tokentape report runs/first --steady --goodput ttft:200ms,tpot:30ms
+  tokentape report runs/first --clock user
   tokentape report runs/first --format hlog -o first.hlog
   tokentape report vllm-result.json";
 
@@ -95,29 +119,44 @@ impl Args {
 }
 
 fn of_run(args: &Args) -> Result<Vec<u8>, Failure> {
-    let run = Run::load(&args.run).map_err(Failure::input)?;
+    let mut run = Run::load(&args.run).map_err(Failure::input)?;
     let dialect = args.dialect.unwrap_or_default();
-    let measurement = Measurement {
-        timelines: &run.timelines,
-        duration_ns: run.info.duration_ns,
-        concurrency: run.info.traffic.concurrency,
-        request_rate: run.info.traffic.request_rate,
-    };
+    // The client's delay is what tells the clocks apart, so it is the same by both.
+    let client = client::calculate(&measurement(&run), run.info.effort.as_ref());
+    args.clock.apply(&mut run);
+    let measurement = measurement(&run);
     if args.steady {
         check_steady(args, &measurement)?;
     }
-    let mut options =
-        report::Options { goodput: args.goodput, steady: args.steady, ..report::Options::default() };
+    let mut options = report::Options {
+        client: Some(&client),
+        goodput: args.goodput,
+        steady: args.steady,
+        ..report::Options::default()
+    };
     options.vllm.goodput = args.goodput;
     Ok(match args.format() {
         Format::Table if dialect == Dialect::Native => {
             let table = report::render(&measurement, dialect, &options);
-            format!("{table}verdict: {}\n", run.info.verdict.line()).into_bytes()
+            let clock = match args.clock {
+                Clock::Kernel => "",
+                Clock::User => "clock: user; the latencies contain the read delay\n",
+            };
+            format!("{table}\n{clock}{}", run.info.verdict.text()).into_bytes()
         }
         Format::Table => report::render(&measurement, dialect, &options).into_bytes(),
         Format::Json => report::json(&measurement, dialect, &options).into_bytes(),
         Format::Hlog => report::hlog::hlog(&measurement).map_err(Failure::run)?,
     })
+}
+
+fn measurement(run: &Run) -> Measurement<'_> {
+    Measurement {
+        timelines: &run.timelines,
+        duration_ns: run.info.duration_ns,
+        concurrency: run.info.traffic.concurrency,
+        request_rate: run.info.traffic.request_rate,
+    }
 }
 
 /// Another tool's figures under their neutral names: each result of the file, where it holds several.
@@ -133,6 +172,12 @@ fn of_foreign(args: &Args) -> Result<Vec<u8>, Failure> {
         return Err(Failure::usage(format_args!(
             "--dialect {dialect}: {} is another tool's result, with that tool's definitions; only a run can be seen \
              through a dialect",
+            args.run.display()
+        )));
+    }
+    if args.clock == Clock::User {
+        return Err(Failure::usage(format_args!(
+            "--clock user: {} is another tool's result; only a run has the stamps of two clocks",
             args.run.display()
         )));
     }

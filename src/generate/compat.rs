@@ -6,11 +6,7 @@
 //! (`vllm-0.11.0/random`, …), so a tape of theirs can be made again like any other.
 
 pub mod evalscope;
-mod mt19937;
-mod numpy;
 pub mod vllm;
-
-pub(crate) use mt19937::NumpyLegacy;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -116,7 +116,7 @@ pub struct Tokens {
     pub silent_events: u64,
 }
 
-/// The statistics of one latency, in milliseconds; all 0 where `count` is 0.
+/// The statistics of one quantity, in the unit that ends its key; all 0 where `count` is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Distribution {
     /// Number of values.
@@ -140,16 +140,26 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// The statistics of values in nanoseconds.
+    /// The statistics in milliseconds of values in nanoseconds.
     #[must_use]
     pub fn of(ns: &[f64]) -> Self {
-        let ms: Vec<f64> = ns.iter().map(|ns| ns / 1e6).collect();
-        let sorted = stats::sorted(&ms);
+        Self::in_units_of(1e6, ns)
+    }
+
+    /// The statistics in microseconds of values in nanoseconds.
+    #[must_use]
+    pub fn in_microseconds(ns: &[f64]) -> Self {
+        Self::in_units_of(1e3, ns)
+    }
+
+    fn in_units_of(unit_ns: f64, ns: &[f64]) -> Self {
+        let values: Vec<f64> = ns.iter().map(|ns| ns / unit_ns).collect();
+        let sorted = stats::sorted(&values);
         let percentile = |p| stats::percentile(&sorted, p);
         Self {
-            count: ms.len(),
-            mean: Numpy::FROM_2_3.mean(&ms),
-            std: Numpy::FROM_2_3.std(&ms),
+            count: values.len(),
+            mean: Numpy::FROM_2_3.mean(&values),
+            std: Numpy::FROM_2_3.std(&values),
             p50: stats::median(&sorted),
             p90: percentile(90.0),
             p95: percentile(95.0),
@@ -195,32 +205,39 @@ pub fn calculate(measurement: &Measurement<'_>) -> Metrics {
 pub fn samples(measurement: &Measurement<'_>) -> Samples {
     let mut samples = Samples::default();
     for timeline in succeeded(measurement.timelines) {
+        samples.add(timeline);
+    }
+    samples
+}
+
+impl Samples {
+    /// Adds one successful request.
+    pub(super) fn add(&mut self, timeline: &Timeline) {
         let since_send = |at: Ns| at.saturating_sub(timeline.dispatched_ns) as f64;
         let since_schedule = |at: Ns| at.saturating_sub(timeline.scheduled_ns) as f64;
 
         let outputs: Vec<Ns> = output_events(timeline).map(|i| timeline.event_ns(i)).collect();
         if let (Some(&first), Some(&last)) = (outputs.first(), outputs.last()) {
-            samples.ttft_ns.push(since_send(first));
-            samples.ttft_from_scheduled_ns.push(since_schedule(first));
-            samples.itl_ns.extend(outputs.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64));
+            self.ttft_ns.push(since_send(first));
+            self.ttft_from_scheduled_ns.push(since_schedule(first));
+            self.itl_ns.extend(outputs.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64));
             let tokens = output_tokens(timeline).count;
             if tokens > 1 {
-                samples.tpot_ns.push(last.saturating_sub(first) as f64 / (tokens - 1) as f64);
+                self.tpot_ns.push(last.saturating_sub(first) as f64 / (tokens - 1) as f64);
             }
         }
         let end = response_end(timeline);
-        samples.e2el_ns.push(since_send(end));
-        samples.e2el_from_scheduled_ns.push(since_schedule(end));
+        self.e2el_ns.push(since_send(end));
+        self.e2el_from_scheduled_ns.push(since_schedule(end));
     }
-    samples
 }
 
-fn succeeded(timelines: &[Timeline]) -> impl Iterator<Item = &Timeline> {
+pub(super) fn succeeded(timelines: &[Timeline]) -> impl Iterator<Item = &Timeline> {
     timelines.iter().filter(|timeline| timeline.outcome.is_success())
 }
 
 /// The indices of the output events.
-fn output_events(timeline: &Timeline) -> impl Iterator<Item = usize> + '_ {
+pub(super) fn output_events(timeline: &Timeline) -> impl Iterator<Item = usize> + '_ {
     let facts = &timeline.events.facts;
     (0..facts.len()).filter(|&i| facts[i].is_output())
 }

@@ -24,11 +24,13 @@ use tokentape_pacer::{LEAD_NS, Pacer, monotonic_ns};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, unconstrained};
 
+use super::busy;
 use super::connection::Connector;
 use super::exchange::Exchange;
 use super::plan::{Prepared, followers};
 use super::slot::{Slot, interrupted};
 use super::{Error, Plan, Target};
+use crate::effort::{Busy, Effort};
 use crate::schedule::Slots;
 use crate::timeline::{Ns, Timeline};
 
@@ -83,6 +85,8 @@ pub struct Report {
     pub interrupted: bool,
     /// How many warm-up requests failed.
     pub warmup_failures: usize,
+    /// What sending took of the processors.
+    pub effort: Effort,
 }
 
 /// Replays a plan: opens every connection, sends the warm-up, starts the clock, sends the measured requests.
@@ -117,6 +121,8 @@ pub fn run(
         barrier: Barrier::new(workers),
         start: OnceLock::new(),
         fault: Mutex::new(None),
+        begun: OnceLock::new(),
+        busy: Mutex::new(Vec::new()),
     };
     let mut timelines = Vec::with_capacity(plan.requests.len());
     let mut warmup_failures = 0;
@@ -142,6 +148,10 @@ pub fn run(
             }
         }
     });
+    let (process, peak_memory_bytes) = busy::process();
+    let begun = shared.begun.get().copied().unwrap_or(process);
+    let workers = shared.busy.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let effort = Effort { workers, process: process.since(&begun), peak_memory_bytes };
     if let Some(fault) = shared.fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(fault);
     }
@@ -170,6 +180,7 @@ pub fn run(
         duration_ns,
         interrupted,
         warmup_failures,
+        effort,
     })
 }
 
@@ -288,6 +299,10 @@ struct Shared<'p> {
     start: OnceLock<u64>,
     /// Why the run cannot start.
     fault: Mutex<Option<Error>>,
+    /// The process's processor time at the run's start.
+    begun: OnceLock<Busy>,
+    /// Each worker's processor time from there on.
+    busy: Mutex<Vec<Busy>>,
 }
 
 impl Shared<'_> {
@@ -311,7 +326,9 @@ impl Shared<'_> {
         if !self.warmup.requests.is_empty() {
             open = local.block_on(&runtime, unconstrained(worker.closed_loop(open, &self.warmup)));
         }
+        let before = busy::thread();
         if self.barrier.wait().is_leader() {
+            self.begun.get_or_init(|| busy::process().0);
             // Every worker waits below until the start is set.
             self.start.get_or_init(monotonic_ns);
         }
@@ -320,6 +337,11 @@ impl Shared<'_> {
             local.block_on(&runtime, unconstrained(worker.closed_loop(open, &self.measured)));
         } else {
             local.block_on(&runtime, unconstrained(worker.open_loop(open, &self.measured)));
+        }
+        if let (Some(before), Some(after), Some(&start)) = (before, busy::thread(), self.start.get()) {
+            // Waiting for the others' warm-up is no part of it.
+            let before = Busy { wall_ns: start, ..before };
+            self.busy.lock().unwrap_or_else(PoisonError::into_inner).push(after.since(&before));
         }
     }
 

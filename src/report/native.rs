@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Options;
 use crate::metrics::Measurement;
+use crate::metrics::client::{Client, Cpu, Effect};
 use crate::metrics::native::{Distribution, Metrics, calculate};
 use crate::metrics::slo::Good;
 use crate::metrics::steady::Window;
@@ -13,22 +14,25 @@ use crate::timeline::Ns;
 
 /// What the JSON report holds.
 #[derive(Serialize)]
-struct Report {
+struct Report<'a> {
     #[serde(flatten)]
     metrics: Metrics,
     #[serde(skip_serializing_if = "Option::is_none")]
     goodput: Option<Good>,
     #[serde(skip_serializing_if = "Option::is_none")]
     steady: Option<Window>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<&'a Client>,
 }
 
-impl Report {
-    fn of(measurement: &Measurement<'_>, options: &Options<'_>) -> Self {
+impl<'a> Report<'a> {
+    fn of(measurement: &Measurement<'_>, options: &Options<'a>) -> Self {
         let steady = if options.steady { Window::of(measurement) } else { None };
         Self {
             metrics: steady.map_or_else(|| calculate(measurement), |window| window.figures(measurement)),
             goodput: options.goodput.map(|goodput| Good::of(measurement, goodput)),
             steady,
+            client: options.client,
         }
     }
 }
@@ -41,7 +45,7 @@ pub(super) fn json(measurement: &Measurement<'_>, options: &Options<'_>) -> Stri
 
 /// The figures as a table, with a final line end.
 pub(super) fn table(measurement: &Measurement<'_>, options: &Options<'_>) -> String {
-    let Report { metrics, goodput, steady } = Report::of(measurement, options);
+    let Report { metrics, goodput, steady, client } = Report::of(measurement, options);
     let mut throughput = throughput(&metrics);
     if let Some(good) = goodput {
         throughput += &goodput_lines(&good);
@@ -49,6 +53,10 @@ pub(super) fn table(measurement: &Measurement<'_>, options: &Options<'_>) -> Str
     let mut sections = vec![requests(&metrics), throughput, latencies(&metrics), tokens(&metrics)];
     if let Some(window) = steady {
         sections.insert(0, steady_line(window));
+    }
+    if let Some(client) = client {
+        sections.extend([delays(client), effects(client)]);
+        sections.extend(client.cpu.map(cpu));
     }
     sections.join("\n")
 }
@@ -103,8 +111,6 @@ fn throughput(metrics: &Metrics) -> String {
 }
 
 fn latencies(metrics: &Metrics) -> String {
-    const COLUMNS: [&str; 8] = ["mean", "std", "p50", "p90", "p95", "p99", "p99.9", "max"];
-
     let rows: [(&str, &Distribution); 6] = [
         ("TTFT", &metrics.ttft_ms),
         ("  from scheduled", &metrics.ttft_from_scheduled_ms),
@@ -113,20 +119,72 @@ fn latencies(metrics: &Metrics) -> String {
         ("E2EL", &metrics.e2el_ms),
         ("  from scheduled", &metrics.e2el_from_scheduled_ms),
     ];
+    distributions("Latency (ms)", &rows, |row| decimals(row.p50))
+}
+
+fn delays(client: &Client) -> String {
+    let mut rows: Vec<(&str, &Distribution)> =
+        vec![("Dispatch lateness", &client.dispatch_lateness_us), ("Write delay", &client.write_delay_us)];
+    if client.kernel_stamps {
+        rows.push(("Read delay", &client.read_delay_us));
+        rows.push(("  first tokens", &client.first_token_read_delay_us));
+    }
+    distributions("Client (us)", &rows, |_| 1)
+}
+
+/// A table of distributions, one a row.
+fn distributions(
+    title: &str,
+    rows: &[(&str, &Distribution)],
+    decimals: impl Fn(&Distribution) -> usize,
+) -> String {
+    const COLUMNS: [&str; 8] = ["mean", "std", "p50", "p90", "p95", "p99", "p99.9", "max"];
+
     let row = |label: &str, count: String, cells: [String; 8]| {
         let cells = cells.map(|cell| format!("{cell:>11}")).concat();
         format!("{label:<18}{count:>8}{cells}\n")
     };
-    let mut text = row("Latency (ms)", "count".to_owned(), COLUMNS.map(str::to_owned));
+    let mut text = row(title, "count".to_owned(), COLUMNS.map(str::to_owned));
     for (label, distribution) in rows {
-        let decimals = decimals(distribution.p50);
+        let decimals = decimals(distribution);
         let cell = |value: f64| match distribution.count {
             0 => "-".to_owned(),
             _ => format!("{value:.decimals$}"),
         };
-        let Distribution { count, mean, std, p50, p90, p95, p99, p99_9, max } = *distribution;
+        let Distribution { count, mean, std, p50, p90, p95, p99, p99_9, max } = **distribution;
         text += &row(label, count.to_string(), [mean, std, p50, p90, p95, p99, p99_9, max].map(cell));
     }
+    text
+}
+
+fn effects(client: &Client) -> String {
+    if !client.kernel_stamps {
+        return "The kernel stamped no arrival: the read delay is unknown, and part of every latency.\n"
+            .to_owned();
+    }
+    let effects = &client.effect_us;
+    let mut text = format!("{:<26}{:>11}{:>11}{:>11}\n", "Left out as delay (us)", "mean", "p50", "p99");
+    for (label, effect) in
+        [("TTFT", effects.ttft), ("ITL", effects.itl), ("TPOT", effects.tpot), ("E2EL", effects.e2el)]
+    {
+        let Effect { mean, p50, p99 } = effect;
+        text += &format!("{label:<26}{mean:>+11.1}{p50:>+11.1}{p99:>+11.1}\n");
+    }
+    text
+}
+
+fn cpu(cpu: Cpu) -> String {
+    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    let mut text = String::new();
+    if cpu.workers > 0 {
+        text += &line("Busiest sending thread", format!("{} computing", percent(cpu.busiest_worker_share)));
+    }
+    if let Some(waiting) = cpu.waiting_worker_share {
+        text += &line("  waiting for a processor", percent(waiting));
+    }
+    text += &line("Whole client", format!("{} of a processor", percent(cpu.process_share)));
+    let mebibytes = cpu.peak_memory_bytes as f64 / f64::from(1 << 20);
+    text += &line("  memory at most", format!("{mebibytes:.1} MiB"));
     text
 }
 
@@ -162,6 +220,8 @@ fn tokens(metrics: &Metrics) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::effort::{Busy, Effort};
+    use crate::metrics::client;
     use crate::metrics::vllm::Goodput;
     use crate::timeline::{Events, Facts, Outcome, Reads, Timeline};
 
@@ -172,8 +232,8 @@ mod tests {
             dispatched_ns: sent + 150_000,
             reads: Reads {
                 at_ns: vec![sent + 20_300_000, sent + 30_350_000],
+                late_ns: vec![10_000, 60_000],
                 bytes: vec![1; 2],
-                ..Reads::default()
             },
             events: Events {
                 read: vec![0, 1, 1],
@@ -228,12 +288,57 @@ Output events               4
     }
 
     #[test]
+    fn the_clients_part_follows() {
+        let timelines = run();
+        let measurement = Measurement {
+            timelines: &timelines,
+            duration_ns: 40_000_000,
+            concurrency: Some(2),
+            request_rate: None,
+        };
+        let effort = Effort {
+            workers: vec![Busy { wall_ns: 1000, user_ns: 200, system_ns: 56, waited_ns: Some(4) }],
+            process: Busy { wall_ns: 1000, user_ns: 300, system_ns: 100, waited_ns: None },
+            peak_memory_bytes: 12 << 20,
+        };
+        let client = client::calculate(&measurement, Some(&effort));
+        let text = table(&measurement, &Options { client: Some(&client), ..Options::default() });
+        let (_, client) = text.split_once("Output events               4\n\n").unwrap();
+        let expected = "\
+Client (us)          count       mean        std        p50        p90        p95        p99      p99.9        max
+Dispatch lateness        3      100.0       70.7      150.0      150.0      150.0      150.0      150.0      150.0
+Write delay              0          -          -          -          -          -          -          -          -
+Read delay               4       35.0       25.0       35.0       60.0       60.0       60.0       60.0       60.0
+  first tokens           2       10.0        0.0       10.0       10.0       10.0       10.0       10.0       10.0
+
+Left out as delay (us)           mean        p50        p99
+TTFT                            +10.0      +10.0      +10.0
+ITL                             +50.0      +50.0      +50.0
+TPOT                            +50.0      +50.0      +50.0
+E2EL                            +60.0      +60.0      +60.0
+
+Busiest sending thread      25.6 % computing
+  waiting for a processor   0.4 %
+Whole client                40.0 % of a processor
+  memory at most            12.0 MiB
+";
+        assert_eq!(client, expected);
+    }
+
+    #[test]
     fn the_json_has_the_documented_keys() {
         let timelines = run();
         let measurement =
             Measurement { timelines: &timelines, duration_ns: 1, concurrency: None, request_rate: None };
-        let options = Options { goodput: Some(Goodput::default()), steady: true, ..Options::default() };
+        let client = client::calculate(&measurement, Some(&Effort::default()));
+        let options = Options {
+            goodput: Some(Goodput::default()),
+            steady: true,
+            client: Some(&client),
+            ..Options::default()
+        };
         let json: serde_json::Value = serde_json::from_str(&json(&measurement, &options)).unwrap();
+        assert!(json["client"]["cpu"].is_object());
         let docs = include_str!("../../docs/metrics.md");
         let mut keys = vec![&json];
         while let Some(value) = keys.pop() {

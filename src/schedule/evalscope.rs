@@ -6,8 +6,8 @@
 //! the same streams.
 
 use super::{Error, accumulate, stretch};
-use crate::generate::compat::evalscope::Streams;
 use crate::metrics::evalscope::Version;
+use crate::python::mt19937::Streams;
 
 /// The delays of `n` requests, in seconds, at `rate` requests a second; without a rate all of them are due at once.
 ///
@@ -30,7 +30,7 @@ pub fn delays(
     if !(rate > 0.0 && rate.is_finite()) {
         return Err(Error::new("--rate", format!("must be above 0 and finite, and is {rate}")));
     }
-    let numpy = streams.numpy();
+    let numpy = &mut streams.numpy;
     let mut times: Vec<f64> = (0..n).map(|_| numpy.exponential(1.0 / rate)).collect();
     accumulate(&mut times);
     match version {
@@ -63,7 +63,7 @@ mod tests {
             let delays = delays(version, &mut streams, n, rate).unwrap();
             let bits: Vec<String> = delays.iter().map(|time| format!("{:016x}", time.to_bits())).collect();
             assert_eq!(Value::from(bits), line["delays"], "{line}");
-            assert_eq!(Value::from(streams.numpy().randint(0, 1 << 32)), line["next"], "{line}");
+            assert_eq!(Value::from(streams.numpy.randint(0, 1 << 32)), line["next"], "{line}");
         }
         assert_eq!(GOLDEN.lines().count(), 8);
     }

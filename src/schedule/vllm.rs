@@ -7,8 +7,8 @@
 //! The first request waits too: without a ramp-up the last of N is sent at just N / rate.
 
 use super::{Error, accumulate, stretch};
-use crate::generate::compat::NumpyLegacy;
 use crate::metrics::vllm::Version;
+use crate::python::mt19937::NumpyLegacy;
 
 /// How requests arrive.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +40,17 @@ pub enum Strategy {
     Exponential,
     /// By the same difference.
     Linear,
+}
+
+impl Strategy {
+    /// As `--ramp-up-strategy` names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Strategy::Exponential => "exponential",
+            Strategy::Linear => "linear",
+        }
+    }
 }
 
 /// The delays of `n` requests, in seconds, with the generator as `--seed` leaves it.

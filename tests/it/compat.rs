@@ -425,16 +425,16 @@ fn answered(head: &str) -> Vec<u8> {
     }
 }
 
-/// The request line and the headers' names, with the values that do not depend on the test.
+/// The request line and the headers' names as sent, with the values that do not depend on the test.
 fn outline(head: &str) -> Vec<String> {
     let mut lines = head.split("\r\n").map(str::to_owned);
     let first = lines.next().unwrap();
     let rest = lines.map(|line| {
         let (name, value) = line.split_once(": ").unwrap();
-        match name.to_ascii_lowercase().as_str() {
-            name @ ("host" | "content-length") => name.to_owned(),
-            "x-request-id" => {
-                format!("x-request-id: {}", if value.starts_with("bench-") { "bench-…" } else { value })
+        match name {
+            name @ ("Host" | "Content-Length") => name.to_owned(),
+            "X-Request-Id" => {
+                format!("X-Request-Id: {}", if value.starts_with("bench-") { "bench-…" } else { value })
             }
             name => format!("{name}: {value}"),
         }
@@ -445,18 +445,18 @@ fn outline(head: &str) -> Vec<String> {
 /// As captured from the real clients on Python 3.11 with aiohttp 3.14.5, name by name and value by value.
 #[test]
 fn headers_are_the_originals_in_their_order() {
-    let aiohttp = "accept: */*, accept-encoding: gzip, deflate, user-agent: Python/3.11 aiohttp/3.14.5";
-    let json = "content-type: application/json";
+    let aiohttp = "Accept: */*, Accept-Encoding: gzip, deflate, User-Agent: Python/3.11 aiohttp/3.14.5";
+    let json = "Content-Type: application/json";
     let cases = [
         (
             "vllm-0.11.0",
             "openai-chat",
             vec![
                 format!(
-                    "POST /v1/chat/completions HTTP/1.1, host, {json}, authorization: Bearer None, {aiohttp}, content-length"
+                    "POST /v1/chat/completions HTTP/1.1, Host, {json}, Authorization: Bearer None, {aiohttp}, Content-Length"
                 ),
                 format!(
-                    "POST /v1/chat/completions HTTP/1.1, host, {json}, authorization: Bearer None, x-request-id: benchmark-serving0, {aiohttp}, content-length"
+                    "POST /v1/chat/completions HTTP/1.1, Host, {json}, Authorization: Bearer None, X-Request-Id: benchmark-serving0, {aiohttp}, Content-Length"
                 ),
             ],
         ),
@@ -465,10 +465,10 @@ fn headers_are_the_originals_in_their_order() {
             "openai",
             vec![
                 format!(
-                    "POST /v1/completions HTTP/1.1, host, authorization: Bearer None, {aiohttp}, content-length, {json}"
+                    "POST /v1/completions HTTP/1.1, Host, Authorization: Bearer None, {aiohttp}, Content-Length, {json}"
                 ),
                 format!(
-                    "POST /v1/completions HTTP/1.1, host, authorization: Bearer None, x-request-id: benchmark-serving0, {aiohttp}, content-length, {json}"
+                    "POST /v1/completions HTTP/1.1, Host, Authorization: Bearer None, X-Request-Id: benchmark-serving0, {aiohttp}, Content-Length, {json}"
                 ),
             ],
         ),
@@ -476,14 +476,14 @@ fn headers_are_the_originals_in_their_order() {
             "vllm-0.32.0",
             "openai-chat",
             vec![
-                format!("POST /tokenize HTTP/1.1, host, {aiohttp}, content-length, {json}"),
-                format!("GET /metrics HTTP/1.1, host, {aiohttp}"),
-                format!("GET /metrics HTTP/1.1, host, {aiohttp}"),
+                format!("POST /tokenize HTTP/1.1, Host, {aiohttp}, Content-Length, {json}"),
+                format!("GET /metrics HTTP/1.1, Host, {aiohttp}"),
+                format!("GET /metrics HTTP/1.1, Host, {aiohttp}"),
                 format!(
-                    "POST /v1/chat/completions HTTP/1.1, host, {json}, x-request-id: bench-…, {aiohttp}, content-length"
+                    "POST /v1/chat/completions HTTP/1.1, Host, {json}, X-Request-Id: bench-…, {aiohttp}, Content-Length"
                 ),
-                format!("GET /metrics HTTP/1.1, host, {aiohttp}"),
-                format!("GET /metrics HTTP/1.1, host, {aiohttp}"),
+                format!("GET /metrics HTTP/1.1, Host, {aiohttp}"),
+                format!("GET /metrics HTTP/1.1, Host, {aiohttp}"),
             ],
         ),
     ];
@@ -502,7 +502,7 @@ fn headers_are_the_originals_in_their_order() {
         let line = evalscope(&url, "--number 1 --parallel 1 --headers X-A=b --api-key sk-secret");
         succeeded(&compat(folder.path(), dialect, &line).output().unwrap());
         let expected = format!(
-            "POST /v1/chat/completions HTTP/1.1, host, {json}, user-agent: modelscope_bench, x-a: b, authorization: Bearer sk-secret, accept: */*, accept-encoding: gzip, deflate, content-length"
+            "POST /v1/chat/completions HTTP/1.1, Host, {json}, User-Agent: modelscope_bench, X-A: b, Authorization: Bearer sk-secret, Accept: */*, Accept-Encoding: gzip, deflate, Content-Length"
         );
         let sent: Vec<String> = heads.try_iter().map(|head| outline(&head).join(", ")).collect();
         assert_eq!(sent, [expected.clone(), expected], "{dialect}");

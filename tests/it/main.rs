@@ -18,3 +18,4 @@ mod support;
 mod tape;
 mod traces;
 mod traffic;
+mod verdict;

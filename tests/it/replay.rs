@@ -17,7 +17,9 @@ use tokentape::truth::{self, Truth};
 use tokio::sync::watch;
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::support::{Mock, Scripted, failed, good, read_request, signal, stream_of, tape, tokentape};
+use crate::support::{
+    LENIENT, Mock, Scripted, failed, good, read_request, signal, stream_of, tape, tokentape,
+};
 
 fn replay(tape: &Path, url: &str, run: &Path, more: &[&str]) -> Run {
     let mut args = vec!["replay", tape.to_str().unwrap(), "--url", url, "-o", run.to_str().unwrap()];
@@ -32,7 +34,8 @@ fn the_whole_way() {
     let (tape_path, log) = (folder.path().join("t.tape.zst"), folder.path().join("truth.jsonl"));
     tape(&tape_path, 24, &[]);
     let mock = Mock::start(&["--model", "tokentape", "--truth-log", log.to_str().unwrap()]);
-    let run = replay(&tape_path, &mock.url, &folder.path().join("run"), &["--concurrency", "5"]);
+    let more = ["--concurrency", "5", "--verdict", LENIENT];
+    let run = replay(&tape_path, &mock.url, &folder.path().join("run"), &more);
     mock.stop();
 
     let counts = &run.info.counts;

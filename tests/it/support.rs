@@ -6,6 +6,10 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
+/// Thresholds that no client is too slow for, however busy the machine that runs the tests.
+pub(crate) const LENIENT: &str =
+    "cpu=1000,cpu-wait=1000,idle=1000,late-dispatch=1e9,read-delay=1e9,write-delay=1e9,merged=1";
+
 /// The `tokentape` binary, with arguments.
 pub(crate) fn tokentape<A: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tokentape"));

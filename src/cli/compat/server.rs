@@ -30,7 +30,9 @@ impl Server {
             // Refused there, in words.
             _ => url.to_owned(),
         };
-        Ok(Self { target: Target::new(&origin)?, path })
+        let mut target = Target::new(&origin)?;
+        target.title_case = true;
+        Ok(Self { target, path })
     }
 }
 

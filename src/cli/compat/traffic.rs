@@ -11,7 +11,7 @@ use crate::cli::replay::{Pace, Sending};
 use crate::replay::engine::{Options, Report};
 use crate::replay::plan::{PlanOptions, Prepared};
 use crate::replay::{self, Plan, Target};
-use crate::run::{RunInfo, RunWriter, Workload};
+use crate::run::{RunInfo, RunWriter, Thresholds, Workload};
 use crate::tape::{Header, Request, Writer};
 use crate::timeline::Ns;
 
@@ -61,7 +61,13 @@ impl Traffic<'_> {
             keeps_text: self.keeps_text,
             ..Options::default()
         };
-        let sending = Sending { plan, target: self.target, options: &options, pace: self.pace };
+        let sending = Sending {
+            plan,
+            target: self.target,
+            options: &options,
+            pace: self.pace,
+            thresholds: Thresholds::default(),
+        };
         sending.run(workload, writer, self.quiet)
     }
 }

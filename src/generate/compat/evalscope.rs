@@ -20,32 +20,12 @@ use tokentape_tokenizer::Tokenizer;
 
 pub use params::{Dataset, Params, TraceArgs};
 
-use super::mt19937::{NumpyLegacy, PythonRandom};
 use super::{Data, Sampled, numbered, required};
 use crate::generate::Error;
 use crate::metrics::evalscope::Version;
+pub use crate::python::mt19937::Streams;
 use crate::schedule;
 use crate::tape::format::{Header, Request};
-
-/// The two global generators of the client's process.
-#[derive(Clone, Debug)]
-pub struct Streams {
-    numpy: NumpyLegacy,
-    python: PythonRandom,
-}
-
-impl Streams {
-    /// As `--seed` leaves them (`evalscope/utils/model_utils.py`, `seed_everything`).
-    #[must_use]
-    pub fn seeded(seed: u32) -> Self {
-        Self { numpy: NumpyLegacy::new(seed), python: PythonRandom::new(seed.into()) }
-    }
-
-    /// The data set's and the schedule's.
-    pub(crate) fn numpy(&mut self) -> &mut NumpyLegacy {
-        &mut self.numpy
-    }
-}
 
 /// What a data set hands over for one request.
 #[derive(Clone, Debug, PartialEq)]

@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokentape_tokenizer::Tokenizer;
 
-use super::mt19937::PythonRandom;
 use super::{Data, DataId, Sampled, numbered};
 use crate::generate::{Api, Error, MAX_TOKENS};
 use crate::metrics::vllm::Version;
+use crate::python::mt19937::PythonRandom;
 use crate::tape::format::{Header, Request};
 use body::Body;
 

@@ -12,7 +12,6 @@ use crate::metrics::vllm::{Diffusion, SpecDecode};
 use crate::report::VllmOptions;
 use crate::report::vllm::{RampUp, RunInfo};
 use crate::schedule::offset_ns;
-use crate::schedule::vllm::Strategy;
 
 impl Run {
     /// What the table and the file show.
@@ -26,7 +25,7 @@ impl Run {
     ) -> VllmOptions {
         let Config { arrival, output, params, .. } = &self.config;
         let ramp_up = arrival.ramp_up.map(|ramp| RampUp {
-            strategy: strategy(ramp.strategy).to_owned(),
+            strategy: ramp.strategy.name().to_owned(),
             start_rps: whole(ramp.start_rps),
             end_rps: whole(ramp.end_rps),
             changes: self.rate_changes(begun, &delays.unwrap_or_default(), count),
@@ -91,14 +90,6 @@ impl Output {
         };
         write().map_err(|error| Failure::run(format_args!("cannot write {}: {error}", path.display())))?;
         Ok(path)
-    }
-}
-
-/// `--ramp-up-strategy`.
-pub(super) const fn strategy(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Exponential => "exponential",
-        Strategy::Linear => "linear",
     }
 }
 

@@ -11,9 +11,9 @@ use super::super::headers::Headers;
 use super::super::server::{ask, never, until_ready};
 use super::super::traffic::Traffic;
 use super::super::{Record, drawn, note_no_effect, stamp};
-use super::result::strategy;
 use super::{Config, counters, syntax};
-use crate::cli::replay::{Pace, judge, measurement, now, wall_clock};
+use crate::cli::replay::{Pace, measurement, now, wall_clock};
+use crate::cli::verdict::judge;
 use crate::cli::{Failure, Outcome, output};
 use crate::generate::compat::Data;
 use crate::generate::compat::vllm::{self as compat, Dataset};
@@ -300,7 +300,7 @@ impl Run {
         match arrival.ramp_up {
             Some(ramp) => output::print(&format!(
                 "Traffic ramp-up strategy: {}.\nWill increase RPS from {} to {} RPS over the duration of the benchmark.\n",
-                strategy(ramp.strategy),
+                ramp.strategy.name(),
                 ramp.start_rps,
                 ramp.end_rps
             ))?,
@@ -338,7 +338,7 @@ impl Run {
             Some(ramp) => Some(format!(
                 "gamma {}, {} from {} to {}",
                 arrival.burstiness,
-                strategy(ramp.strategy),
+                ramp.strategy.name(),
                 ramp.start_rps,
                 ramp.end_rps
             )),

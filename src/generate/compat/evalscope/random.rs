@@ -10,11 +10,11 @@ use std::collections::HashSet;
 use serde_json::json;
 use tokentape_tokenizer::Tokenizer;
 
-use super::super::mt19937::NumpyLegacy;
 use super::params::wrong;
 use super::{Message, Params};
 use crate::generate::Error;
 use crate::metrics::evalscope::Version;
+use crate::python::mt19937::NumpyLegacy;
 
 /// How often 1.14.1 decodes a prompt and encodes it again, looking for the right length.
 const ROUNDS: usize = 11;

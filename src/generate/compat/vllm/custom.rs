@@ -10,8 +10,8 @@ use tokentape_tokenizer::Tokenizer;
 use super::{Params, Prompt, Sample, oversample, wrong};
 use crate::generate::Error;
 use crate::generate::compat::Data;
-use crate::generate::compat::mt19937::PythonRandom;
 use crate::metrics::vllm::Version;
+use crate::python::mt19937::PythonRandom;
 
 /// A line of the file; other keys mean nothing.
 #[derive(Deserialize)]

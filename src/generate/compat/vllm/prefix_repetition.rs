@@ -6,8 +6,8 @@ use super::exact::decode_to_length;
 use super::random::vocab_size;
 use super::{Params, Prompt, Sample, within_limit, wrong};
 use crate::generate::Error;
-use crate::generate::compat::mt19937::{NumpyLegacy, PythonRandom};
 use crate::metrics::vllm::Version;
+use crate::python::mt19937::{NumpyLegacy, PythonRandom};
 
 /// The dataset's parameters.
 pub(super) struct Lens {

@@ -5,8 +5,8 @@ use tokentape_tokenizer::Tokenizer;
 use super::exact::decode_to_length;
 use super::{Params, Prompt, RangeRatio, Sample, within_limit, wrong};
 use crate::generate::Error;
-use crate::generate::compat::numpy::Generator;
 use crate::metrics::vllm::Version;
+use crate::python::numpy::Generator;
 
 /// The dataset's parameters.
 pub(super) struct Lens {

@@ -7,7 +7,7 @@ use tokentape_tokenizer::Tokenizer;
 use super::{Params, Prompt, Sample, oversample};
 use crate::generate::Error;
 use crate::generate::compat::Data;
-use crate::generate::compat::mt19937::PythonRandom;
+use crate::python::mt19937::PythonRandom;
 
 /// Shortest prompt and, where the file tells it, shortest answer.
 const MIN_LEN: usize = 4;

@@ -12,9 +12,9 @@ use tokentape_tokenizer::Tokenizer;
 
 use super::{Labels, Params, Prompt, Sample, wrong};
 use crate::generate::compat::Data;
-use crate::generate::compat::mt19937::PythonRandom;
 use crate::generate::{Api, Error, MAX_TOKENS};
 use crate::metrics::vllm::Version;
+use crate::python::mt19937::PythonRandom;
 
 /// The requests in the file's order, each with its arrival in nanoseconds (`TimedTrace.sample`).
 pub(super) fn sample(

@@ -5,6 +5,21 @@
 
 use rand_mt::Mt;
 
+/// The two global generators of a Python process, which one `--seed` sets.
+#[derive(Clone, Debug)]
+pub struct Streams {
+    pub(crate) numpy: NumpyLegacy,
+    pub(crate) python: PythonRandom,
+}
+
+impl Streams {
+    /// As evalscope's `--seed` leaves them (`evalscope/utils/model_utils.py`, `seed_everything`).
+    #[must_use]
+    pub fn seeded(seed: u32) -> Self {
+        Self { numpy: NumpyLegacy::new(seed), python: PythonRandom::new(seed.into()) }
+    }
+}
+
 /// numpy's legacy generator, `np.random.seed(seed)` and what follows it
 /// (numpy 2, `random/mtrand.pyx` and `random/src/legacy/legacy-distributions.c`).
 #[derive(Clone, Debug)]
@@ -233,7 +248,7 @@ mod tests {
     use super::*;
 
     /// Draws of numpy 2 and `CPython` 3 (`fixtures/requests/evalscope/make_rng.py`).
-    const GOLDEN: &str = include_str!("../../../fixtures/requests/evalscope/rng.jsonl");
+    const GOLDEN: &str = include_str!("../../fixtures/requests/evalscope/rng.jsonl");
 
     fn lines(generator: &str) -> Vec<Value> {
         let lines = GOLDEN.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

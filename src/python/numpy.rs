@@ -5,7 +5,7 @@ use rand_pcg::rand_core::Rng;
 
 /// numpy's `Generator` over its `PCG64` (XSL-RR 128/64), which `default_rng` makes.
 #[derive(Debug)]
-pub(super) struct Generator {
+pub(crate) struct Generator {
     bits: Pcg64,
     /// The upper half of the last 64 bits, where the lower one has been used (`pcg64_next32` keeps it).
     half: Option<u32>,
@@ -13,7 +13,7 @@ pub(super) struct Generator {
 
 impl Generator {
     /// `numpy.random.default_rng(seed)`.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let [a, b, c, d] = seed_sequence(seed);
         let wide = |high: u64, low: u64| u128::from(high) << 64 | u128::from(low);
         Self { bits: Pcg64::new(wide(a, b), wide(c, d)), half: None }
@@ -22,7 +22,7 @@ impl Generator {
     /// `integers(low, high, size=n)`, `high` excluded and above `low`, over a range that fits in 32 bits: Lemire's
     /// multiplication with rejection (`random_bounded_uint64_fill` in `numpy/random/src/distributions/distributions.c`).
     /// A range of one value draws nothing.
-    pub(super) fn integers(&mut self, low: u32, high: u32, n: usize) -> Vec<u32> {
+    pub(crate) fn integers(&mut self, low: u32, high: u32, n: usize) -> Vec<u32> {
         let width = high.saturating_sub(low);
         if width <= 1 {
             return vec![low; n];
