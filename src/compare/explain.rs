@@ -329,7 +329,8 @@ impl Explanation {
             })
         });
         let why = match main {
-            Cause::Rest if counts_prompts(*metric) && !self.counts_alike => {
+            // Of a rate it is only a part of the rest, and the duration has another.
+            Cause::Rest if *metric == Metric::InputTokens && !self.counts_alike => {
                 "one counts prompts itself, the other takes the server's count".to_owned()
             }
             Cause::Rest => self.notes[4].clone(),

@@ -549,6 +549,36 @@ fn the_servers_counters_become_the_tables_sections() {
 }
 
 #[test]
+fn prompts_that_are_longer_to_the_server_are_cut_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, heads) = server(|head| {
+        let answer = match head.split(' ').nth(1) {
+            Some("/tokenize") => {
+                r#"{"count":23,"tokens":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23]}"#
+            }
+            Some("/detokenize") => r#"{"prompt":"twenty of them"}"#,
+            _ => return answered(head),
+        };
+        let length = answer.len();
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{answer}"
+        )
+        .into_bytes()
+    });
+    let stdout = succeeded(&compat(folder.path(), "vllm-0.33.0", &vllm(&url, "")).output().unwrap());
+    let warning = "WARNING: tokenizer mismatch (server=23, expected=20), re-aligning prompts.\n";
+    assert!(stdout.contains(warning), "{stdout}");
+    let heads: Vec<String> = heads.try_iter().collect();
+    let asked = |line: &str| heads.iter().filter(|head| head.starts_with(line)).count();
+    assert_eq!((asked("POST /tokenize "), asked("POST /detokenize ")), (13, 12), "the first, then each");
+    let tape = folder.path().join("run/requests.tape.zst");
+    let sent = succeeded(&tokentape(["cat", tape.to_str().unwrap()]).output().unwrap());
+    assert_eq!(sent.matches(r#"\"text\": \"twenty of them\""#).count(), 12, "{sent}");
+    let error = failed(3, &tokentape(["verify", tape.to_str().unwrap(), "--regenerate"]).output().unwrap());
+    assert!(error.contains("the tokenizer of a server cut 12 of its prompts"), "{error}");
+}
+
+#[test]
 fn the_model_is_asked_for_where_none_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let (mock, _) = mock(folder.path());

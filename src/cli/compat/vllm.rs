@@ -2,6 +2,7 @@
 //!
 //! Flags and defaults are those of `vllm/benchmarks/serve.py` and `datasets.py` of the version asked for.
 
+mod align;
 mod counters;
 mod flags;
 mod result;

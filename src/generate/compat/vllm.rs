@@ -60,6 +60,14 @@ pub struct Params {
     pub disable_shuffle: bool,
     /// The file that the prompts were taken from.
     pub data: Option<DataId>,
+    /// How many prompts a server's tokenizer cut ([`set_prompt`]); such a tape cannot be made again without that server.
+    #[serde(default, skip_serializing_if = "none_cut")]
+    pub cut_by_server: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn none_cut(prompts: &u32) -> bool {
+    *prompts == 0
 }
 
 /// Sampling parameters, in the order in which the original writes them.
@@ -205,6 +213,7 @@ impl Params {
             no_oversample: false,
             disable_shuffle: false,
             data: None,
+            cut_by_server: 0,
         }
     }
 
@@ -284,6 +293,10 @@ pub fn requests(
     data: Option<Data<'_>>,
 ) -> Result<Vec<Request>, Error> {
     params.check()?;
+    if params.cut_by_server > 0 {
+        let reason = format!("the tokenizer of a server cut {} of its prompts", params.cut_by_server);
+        return Err(Error::Header { reason });
+    }
     let file = || super::required(&params.source(), params.data.as_ref(), data);
     let mut arrivals = Vec::new();
     let samples = match &params.dataset {
@@ -320,6 +333,12 @@ pub fn requests(
         request.offset_ns = offset_ns;
     }
     Ok(requests)
+}
+
+/// Puts another prompt into a request, and leaves the numbers of tokens as they are
+/// (`_align_prompts_to_server_tokenizer`, from 0.24 on).
+pub fn set_prompt(params: &Params, request: &mut Request, prompt: String) {
+    request.body = Body::new(params).of(&Prompt::Text(prompt), request.output_tokens.unwrap_or_default());
 }
 
 /// The header of the tape that holds the requests.

@@ -11,6 +11,7 @@ use super::super::headers::Headers;
 use super::super::server::{ask, never, until_ready};
 use super::super::traffic::Traffic;
 use super::super::{Record, drawn, note_no_effect, stamp};
+use super::align::align;
 use super::{Config, counters, syntax};
 use crate::cli::replay::{Pace, measurement, now, wall_clock};
 use crate::cli::verdict::judge;
@@ -20,7 +21,7 @@ use crate::generate::compat::vllm::{self as compat, Dataset};
 use crate::generate::{self, Api};
 use crate::metrics::Dialect;
 use crate::metrics::vllm::{Diffusion, DiffusionCounters, SpecDecode, SpecDecodeCounters, Version};
-use crate::python::{self, Json};
+use crate::python;
 use crate::replay::plan::Prepared;
 use crate::report;
 use crate::report::vllm::{file_name, notes, result_json, table};
@@ -30,7 +31,7 @@ use crate::tape::Request;
 /// The time limit of a request: the original's session has one of six hours.
 const TIMEOUT: Duration = Duration::from_secs(6 * 60 * 60);
 /// The time limit of a side request that the original gives the same six hours.
-const SIDE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const SIDE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The pause between two ready checks.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -46,7 +47,12 @@ pub(in super::super) fn exec(version: Version, args: &[String], record: &Record)
     let tokenizer_name = config.tokenizer.clone().unwrap_or_else(|| model.clone());
     let tokenizer = Tokenizer::load(&tokenizer_name).map_err(generate::Error::from)?;
     tokenizer_name.clone_into(&mut config.params.tokenizer);
-    let requests = requests(&mut config, &tokenizer)?;
+    let mut requests = requests(&mut config, &tokenizer)?;
+    if config.version > Version::V0_11_0
+        && matches!(config.params.dataset, Dataset::Random { .. } | Dataset::PrefixRepetition { .. })
+    {
+        config.params.cut_by_server = align(&config, &config.params.model, &mut requests)?;
+    }
     let run = Run { model, tokenizer_name, started: stamp(&now(), '-'), config };
     run.exec(requests, &tokenizer, record)
 }
@@ -78,7 +84,7 @@ fn model(config: &mut Config) -> Result<String, Failure> {
 }
 
 /// The base URL's path.
-fn base_path(config: &Config) -> &str {
+pub(super) fn base_path(config: &Config) -> &str {
     config.base.path.trim_end_matches('/')
 }
 
@@ -152,11 +158,6 @@ pub(super) struct Run {
 impl Run {
     fn exec(&self, requests: Vec<Request>, tokenizer: &Tokenizer, record: &Record) -> Outcome {
         let Config { version, params, base, .. } = &self.config;
-        if *version > Version::V0_11_0
-            && matches!(params.dataset, Dataset::Random { .. } | Dataset::PrefixRepetition { .. })
-        {
-            self.check_server_tokenizer(&requests[0])?;
-        }
         let first = self.prepare(&requests[0])?;
         self.ready_check(&first)?;
         self.announce()?;
@@ -349,39 +350,6 @@ impl Run {
             }),
         };
         Pace { rate: *request_rate, arrival, ..Pace::default() }
-    }
-
-    /// From 0.24 on the original asks the server how many tokens the first prompt has, and cuts prompts where that is
-    /// not what its own tokenizer says. Here the question is asked, and a difference is told.
-    fn check_server_tokenizer(&self, first: &Request) -> Outcome {
-        let body: Value = serde_json::from_slice(&first.body).unwrap_or_default();
-        let prompt = body["prompt"].as_str().or(body["messages"][0]["content"][0]["text"].as_str());
-        let Some(prompt) = prompt else {
-            return Ok(());
-        };
-        let question = Json::Object(vec![
-            ("model".to_owned(), self.model.as_str().into()),
-            ("prompt".to_owned(), prompt.into()),
-            ("add_special_tokens".to_owned(), Json::Bool(false)),
-        ])
-        .dumps();
-        let target = &self.config.base.target;
-        let path = format!("{}/tokenize", base_path(&self.config));
-        let headers = Headers::new(target).for_body(question.len());
-        let answer = ask(target, &path, headers, question.into_bytes(), SIDE_TIMEOUT)?;
-        let answered: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        match answered["tokens"].as_array().filter(|_| answer.is_ok()) {
-            None => output::print("WARNING: /tokenize unavailable, skipping alignment.\n"),
-            Some(tokens) if Some(tokens.len()) == first.input_tokens.map(|count| count as usize) => Ok(()),
-            Some(tokens) => {
-                eprintln!(
-                    "note: the server counts {} tokens in the first prompt, the tokenizer {}: the original would shorten its prompts here, and they are sent as they are; is --tokenizer the server's?",
-                    tokens.len(),
-                    first.input_tokens.unwrap_or_default()
-                );
-                Ok(())
-            }
-        }
     }
 
     /// The server's counters, from 0.14 on. Asked for twice, as the original does: once for each kind.
