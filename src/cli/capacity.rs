@@ -13,6 +13,7 @@ use super::verdict::ThresholdArgs;
 use super::{Failure, Outcome, output};
 use crate::capacity::Search;
 use crate::metrics::slo::Slo;
+use crate::run::RunInfo;
 use crate::schedule::Pace;
 
 /// Find the most that a server carries under service level objectives.
@@ -105,8 +106,37 @@ struct Answer {
 struct Probe {
     load: u32,
     carried: bool,
-    /// The objectives missed, and what is against the run.
+    /// The objectives missed.
     missed: Vec<String>,
+    /// What is against the run.
+    against: Vec<String>,
+    /// Whether nothing but the client stood in the way: no objective was missed and no request failed.
+    client_limited: bool,
+}
+
+impl Probe {
+    fn new(load: u32, missed: Vec<String>, info: &RunInfo) -> Self {
+        let against = info.verdict.reasons.clone();
+        let client_limited =
+            !info.verdict.valid && missed.is_empty() && info.counts.succeeded == info.counts.requests;
+        Self { load, carried: missed.is_empty() && against.is_empty(), missed, against, client_limited }
+    }
+
+    fn line(&self) -> String {
+        if self.carried {
+            "carried".to_owned()
+        } else {
+            [&self.missed[..], &self.against].concat().join("; ")
+        }
+    }
+}
+
+impl Answer {
+    /// The smallest load that was not carried, if it was the client that could not.
+    fn client_limit(&self) -> Option<u32> {
+        let refused = self.probes.iter().filter(|probe| !probe.carried).min_by_key(|probe| probe.load)?;
+        refused.client_limited.then_some(refused.load)
+    }
 }
 
 pub(super) fn exec(args: Args) -> Outcome {
@@ -135,14 +165,12 @@ pub(super) fn exec(args: Args) -> Outcome {
         if report.interrupted {
             return Err(Failure::run("interrupted before the answer was known"));
         }
-        let mut missed = args.slo.misses(&metrics);
-        missed.extend(info.verdict.reasons.iter().cloned());
-        search.tried(load, missed.is_empty());
+        let probe = Probe::new(load, args.slo.misses(&metrics), &info);
+        search.tried(load, probe.carried);
         if !args.quiet {
-            let answer = if missed.is_empty() { "carried".to_owned() } else { missed.join("; ") };
-            eprintln!("{name}: {answer}");
+            eprintln!("{name}: {}", probe.line());
         }
-        probes.push(Probe { load, carried: missed.is_empty(), missed });
+        probes.push(probe);
     }
     let answer = Answer {
         by: args.by.name(),
@@ -169,6 +197,12 @@ fn print(answer: &Answer, sweep: &Sweep, json: bool) -> Outcome {
     if let Some(capacity) = answer.capacity {
         let least = if answer.at_least { "at least " } else { "" };
         text += &format!("\ncapacity: {least}{} {capacity} under {}\n", answer.by, answer.slo);
+    }
+    if let Some(load) = answer.client_limit() {
+        let by = answer.by;
+        text += &format!(
+            "limited by this client: at {by} {load} the objectives were met and the run is INVALID\n"
+        );
     }
     output::print(&text)
 }
