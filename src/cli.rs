@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, each its arguments and a thin function. Nothing else knows clap.
 
 mod cat;
+mod compat;
 mod demo;
 mod exit;
 mod generate;
@@ -59,6 +60,8 @@ enum Command {
     Replay(replay::Args),
     /// Show a run's figures as a dialect defines them
     Report(report::Args),
+    /// Run another tool's command: its flags, requests, table and result files
+    Compat(compat::Args),
     /// Run the bundled mock server
     Mock(mock::Args),
 }
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::exec(args),
         Command::Replay(args) => replay::exec(args),
         Command::Report(args) => report::exec(args),
+        Command::Compat(args) => compat::exec(args),
         Command::Mock(args) => mock::exec(args),
     };
     exit::report(outcome)

@@ -1,10 +1,12 @@
 //! Seeded sources of requests.
 //!
-//! Each random choice comes from a `ChaCha8` stream that belongs to (seed, purpose, index), so request i is the same
-//! whatever the number of threads and of other requests, and whatever was asked before it. A header holds every
-//! parameter, so that [`regenerate`] can make the same requests again.
+//! In tokentape's own sources each random choice comes from a `ChaCha8` stream that belongs to (seed, purpose, index),
+//! so request i is the same whatever the number of threads and of other requests, and whatever was asked before it. The
+//! peers' samplers are in [`compat`]. A header holds every parameter, so that [`regenerate`] can make the same requests
+//! again.
 
 mod body;
+pub mod compat;
 mod lengths;
 mod ordered;
 mod prompt;
@@ -53,7 +55,7 @@ pub enum Error {
         name: String,
     },
     /// A header that names a source which this version does not know.
-    #[error("the tape's source is {name:?}: this version makes \"random\" again, and no other")]
+    #[error("the tape's source is {name:?}: this version cannot make its requests again")]
     UnknownSource {
         /// The source.
         name: String,
@@ -73,6 +75,24 @@ pub enum Error {
         expected: String,
         /// The loaded tokenizer's digest.
         found: String,
+    },
+    /// A data file that a source cannot take its prompts from.
+    #[error("{name}{}: {reason}", line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    Data {
+        /// The file.
+        name: String,
+        /// The line or record, from 1; none where it is the whole.
+        line: Option<usize>,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A source that needs a data file, without one.
+    #[error("{source_name} takes its prompts from a file, and a tape does not hold that: give it the {name}")]
+    MissingData {
+        /// The source.
+        source_name: String,
+        /// The file that is missing.
+        name: String,
     },
     /// The sink took no more.
     #[error("{0}")]
@@ -95,10 +115,6 @@ pub fn regenerate_with(
     threads: usize,
     sink: Sink,
 ) -> Result<Made, Error> {
-    if header.source != random::SOURCE {
-        return Err(Error::UnknownSource { name: header.source.clone() });
-    }
-    let params = Params::from_header(header)?;
     if let Some(id) = header.tokenizer.as_ref().filter(|id| id.digest != tokenizer.digest()) {
         return Err(Error::OtherTokenizer {
             name: id.name.clone(),
@@ -106,7 +122,13 @@ pub fn regenerate_with(
             found: tokenizer.digest().to_owned(),
         });
     }
-    Random::new(params, tokenizer)?.run(threads, sink)
+    if header.source == random::SOURCE {
+        return Random::new(Params::from_header(header)?, tokenizer)?.run(threads, sink);
+    }
+    match compat::Peer::from_header(header)? {
+        Some(peer) => compat::feed(peer.requests(tokenizer, None)?, sink),
+        None => Err(Error::UnknownSource { name: header.source.clone() }),
+    }
 }
 
 #[cfg(test)]

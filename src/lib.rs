@@ -10,8 +10,8 @@
 //!                  tokentape-mock (truth log), or a real server
 //! ```
 //!
-//! [`tape`], [`generate`], [`timeline`], [`metrics`] and [`report`] are pure: they take time and bytes as values,
-//! read no clock and open no socket. [`replay`] is the edge that does.
+//! [`tape`], [`generate`], [`schedule`], [`timeline`], [`metrics`] and [`report`] are pure: they take time and bytes
+//! as values, read no clock and open no socket. [`replay`] is the edge that does.
 
 pub mod cli;
 pub mod generate;
@@ -20,6 +20,7 @@ mod python;
 pub mod replay;
 pub mod report;
 pub mod run;
+pub mod schedule;
 pub mod tape;
 pub mod timeline;
 pub mod truth;

@@ -116,6 +116,13 @@ impl Json {
         out
     }
 
+    /// `json.dumps(value, ensure_ascii=False)`: as [`dumps`](Self::dumps), but with every character as it is.
+    pub(crate) fn dumps_unicode(&self) -> String {
+        let mut out = String::new();
+        self.write(&mut out, &Style { indent: None, ascii: false }, 0);
+        out
+    }
+
     /// `json.dumps(value, indent=4, ensure_ascii=False)`.
     pub(crate) fn dumps_indented(&self) -> String {
         let mut out = String::new();
@@ -320,6 +327,7 @@ mod tests {
         let value: Value = serde_json::from_str(text).unwrap();
         let json = Json::from(&value);
         assert_eq!(json.dumps(), r#"{"b": 1.5, "a": [true, null, -3, 100.0, {}], "\u00e9": ""}"#);
+        assert_eq!(json.dumps_unicode(), r#"{"b": 1.5, "a": [true, null, -3, 100.0, {}], "é": ""}"#);
     }
 
     proptest! {

@@ -15,6 +15,8 @@ pub mod engine;
 pub mod event;
 pub mod exchange;
 pub mod plan;
+pub mod side;
+mod slot;
 pub mod sse;
 pub mod target;
 pub mod transport;

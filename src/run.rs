@@ -105,8 +105,16 @@ pub struct TargetInfo {
 /// How a run sent.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Traffic {
-    /// Requests in flight at once, at most.
-    pub concurrency: u32,
+    /// Requests in flight at once, at most; absent where there was no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// Requests a second that the schedule was made for; absent where requests were sent as soon as the limit let them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_rate: Option<f64>,
+    /// How the schedule's times were drawn: `constant`, `poisson`, `gamma`, or in the words of the peer whose schedule
+    /// it was; absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<String>,
     /// Sending threads.
     pub workers: u32,
     /// The time limit of each request, in ms.
@@ -394,7 +402,15 @@ mod tests {
                 model: None,
             },
             target: TargetInfo { url: "http://h".to_owned(), headers: vec![] },
-            traffic: Traffic { concurrency: 1, workers: 1, timeout_ms: 1, warmup: 0, warmup_failures: 0 },
+            traffic: Traffic {
+                concurrency: Some(1),
+                request_rate: None,
+                arrival: None,
+                workers: 1,
+                timeout_ms: 1,
+                warmup: 0,
+                warmup_failures: 0,
+            },
             verdict: Verdict::of(&counts),
             counts,
             machine: Machine::this(),

@@ -77,7 +77,8 @@ pub(super) fn exec(args: Args) -> Outcome {
         target: Target::new(&mock.url)?,
         plan: PlanOptions::default(),
         options: Options {
-            concurrency: args.concurrency as usize,
+            concurrency: Some(args.concurrency as usize),
+            schedule: None,
             workers: 1,
             timeout: Duration::from_secs(60),
         },

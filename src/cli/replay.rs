@@ -87,7 +87,8 @@ pub(super) fn exec(args: Args) -> Outcome {
         target,
         plan: PlanOptions { requests: args.requests, warmup: args.warmup, model: args.model },
         options: Options {
-            concurrency: args.concurrency as usize,
+            concurrency: Some(args.concurrency as usize),
+            schedule: None,
             workers: args.workers as usize,
             timeout: args.timeout,
         },
@@ -114,12 +115,12 @@ fn summary(info: &RunInfo, report: &Report, json: bool) -> String {
     }
 }
 
-fn measurement<'a>(info: &RunInfo, report: &'a Report) -> Measurement<'a> {
+pub(super) fn measurement<'a>(info: &RunInfo, report: &'a Report) -> Measurement<'a> {
     Measurement {
         timelines: &report.timelines,
         duration_ns: report.duration_ns,
-        concurrency: Some(info.traffic.concurrency),
-        request_rate: None,
+        concurrency: info.traffic.concurrency,
+        request_rate: info.traffic.request_rate,
     }
 }
 
@@ -165,12 +166,44 @@ impl Job<'_> {
         if plan.warmup_overlaps && !self.quiet {
             eprintln!("note: the tape is too short to warm up with requests that are not measured too");
         }
-        let mut writer = RunWriter::create(self.output, self.force)?;
+        let workload = Workload { model: self.plan.model.clone(), ..workload };
+        let writer = RunWriter::create(self.output, self.force)?;
+        let sending = Sending { plan, target: &self.target, options: &self.options, pace: Pace::default() };
+        sending.run(workload, writer, self.quiet)
+    }
+}
+
+/// How a schedule came to be, for the record.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// Requests a second.
+    pub(super) rate: Option<f64>,
+    /// How the times were drawn.
+    pub(super) arrival: Option<String>,
+}
+
+/// A plan, about to be sent.
+pub(super) struct Sending<'a> {
+    pub(super) plan: Plan,
+    pub(super) target: &'a Target,
+    pub(super) options: &'a Options,
+    pub(super) pace: Pace,
+}
+
+impl Sending<'_> {
+    /// Sends the plan and leaves the run in the writer's folder.
+    pub(super) fn run(
+        self,
+        workload: Workload,
+        mut writer: RunWriter,
+        quiet: bool,
+    ) -> Result<(RunInfo, Report), Failure> {
+        let Self { plan, target, options, pace } = self;
         let interrupt = interrupt::watch()?;
         let started_at = now();
-        let mut progress = Progress::new(plan.requests.len() as u64, self.quiet);
+        let mut progress = Progress::new(plan.requests.len() as u64, quiet);
         let mut written = Ok(());
-        let report = replay::run(&plan, &self.target, &self.options, &interrupt, &mut |timeline| {
+        let report = replay::run(&plan, target, options, &interrupt, &mut |timeline| {
             progress.ended(timeline);
             if written.is_ok() {
                 written = writer.timeline(timeline);
@@ -188,14 +221,15 @@ impl Job<'_> {
             workload: Workload {
                 workload_digest: plan.workload_digest,
                 wire_digest: plan.wire_digest,
-                model: self.plan.model.clone(),
                 ..workload
             },
-            target: TargetInfo { url: self.target.url.clone(), headers: self.target.header_names() },
+            target: TargetInfo { url: target.url.clone(), headers: target.header_names() },
             traffic: Traffic {
-                concurrency: u32::try_from(self.options.concurrency).unwrap_or(u32::MAX),
-                workers: u32::try_from(self.options.workers).unwrap_or(u32::MAX),
-                timeout_ms: u64::try_from(self.options.timeout.as_millis()).unwrap_or(u64::MAX),
+                concurrency: options.concurrency.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
+                request_rate: pace.rate,
+                arrival: pace.arrival,
+                workers: u32::try_from(options.workers).unwrap_or(u32::MAX),
+                timeout_ms: u64::try_from(options.timeout.as_millis()).unwrap_or(u64::MAX),
                 warmup: plan.warmup.len() as u64,
                 warmup_failures: report.warmup_failures as u64,
             },
@@ -212,7 +246,7 @@ impl Job<'_> {
 
 /// The wall clock's time, for people; everything measured uses the monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "the one place that tells the date of a run")]
-fn now() -> String {
+pub(super) fn now() -> String {
     humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
 }
 

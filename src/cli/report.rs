@@ -51,8 +51,8 @@ pub(super) fn exec(args: Args) -> Outcome {
     let measurement = Measurement {
         timelines: &run.timelines,
         duration_ns: run.info.duration_ns,
-        concurrency: Some(run.info.traffic.concurrency),
-        request_rate: None,
+        concurrency: run.info.traffic.concurrency,
+        request_rate: run.info.traffic.request_rate,
     };
     let options = report::Options::default();
     let format = if args.json { Format::Json } else { args.format };

@@ -35,6 +35,9 @@ impl Lengths {
     /// 100 tokens, the peers' usual length.
     pub(super) const HUNDRED: Self = Self { low: 100, high: 100 };
 
+    /// 2048 tokens, what `evalscope perf` asks for.
+    pub(super) const EVALSCOPE: Self = Self { low: 2048, high: 2048 };
+
     /// From `low` to `high` tokens, both included.
     pub fn new(low: u32, high: u32) -> Result<Self, LengthsError> {
         if low > high {

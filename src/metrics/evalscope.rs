@@ -9,15 +9,19 @@ pub mod v1_14_1;
 pub mod v1_1_1;
 pub mod workload;
 
+use serde::{Deserialize, Serialize};
+
 use super::{CountTokens, Measurement};
 use crate::timeline::{Outcome, Timeline};
 
 /// A version of `evalscope perf`.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Version {
     /// 1.1.1 (2025-10).
+    #[serde(rename = "1.1.1")]
     V1_1_1,
     /// 1.14.1 (2026-10).
+    #[serde(rename = "1.14.1")]
     V1_14_1,
 }
 

@@ -12,6 +12,8 @@ mod counters;
 mod figures;
 mod request;
 
+use serde::{Deserialize, Serialize};
+
 pub use self::counters::{Diffusion, DiffusionCounters, Probes, SpecDecode, SpecDecodeCounters};
 pub use self::figures::{Goodput, Metrics, Settings, Stats, calculate};
 pub use self::request::{Arrivals, Output, outputs};
@@ -21,13 +23,16 @@ use super::stats::Numpy;
 use crate::timeline::{Facts, Ns, Timeline};
 
 /// A version of `vllm bench serve`. What is new in a version stays in the later ones.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Version {
     /// 0.11.0 (2025-10).
+    #[serde(rename = "0.11.0")]
     V0_11_0,
     /// 0.32.0 (2026-10).
+    #[serde(rename = "0.32.0")]
     V0_32_0,
     /// 0.33.0 (2026-11).
+    #[serde(rename = "0.33.0")]
     V0_33_0,
 }
 

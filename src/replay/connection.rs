@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -34,6 +34,7 @@ const BODY_LIMIT: usize = 256 << 20;
 #[derive(Clone)]
 pub struct Connector {
     addresses: Vec<SocketAddr>,
+    title_case: bool,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
@@ -51,7 +52,7 @@ impl Connector {
             .map_err(|error| Error::Unreachable { url: target.url.clone(), reason: error.to_string() })?
             .collect();
         let tls = if target.tls { Some(tls(target)?) } else { None };
-        Ok(Self { addresses, tls })
+        Ok(Self { addresses, title_case: target.title_case, tls })
     }
 
     /// Opens a connection; the reason if there is none to be had.
@@ -68,8 +69,11 @@ impl Connector {
                 Transport::Tls(Box::new(stream.map_err(|error| format!("TLS: {error}"))?))
             }
         };
-        let (sender, driver) =
-            http1::handshake(TokioIo::new(transport)).await.map_err(|error| error.to_string())?;
+        let handshake = http1::Builder::new()
+            .title_case_headers(self.title_case)
+            .handshake(TokioIo::new(transport))
+            .await;
+        let (sender, driver) = handshake.map_err(|error| error.to_string())?;
         Ok(Connection { sender, driver, stamps })
     }
 }
@@ -119,7 +123,7 @@ impl Connection {
         let mut message = http::Request::new(Full::new(request.body.clone()));
         *message.method_mut() = request.method.clone();
         *message.uri_mut() = request.path.clone();
-        *message.headers_mut() = target.headers().clone();
+        *message.headers_mut() = request.headers.as_ref().unwrap_or(target.headers()).clone();
         let response = self.sender.send_request(message);
         let mut body = match drive(&mut self.driver, response).await {
             Some(Ok(response)) => {
@@ -158,7 +162,12 @@ impl Connection {
 
 fn head(response: &http::Response<Incoming>, stamps: &Stamps) -> Head {
     let content_type = response.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let encoding = response
+        .headers()
+        .get(CONTENT_ENCODING)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_ascii_lowercase());
     Head {
+        encoding: encoding.filter(|encoding| !encoding.is_empty() && encoding != "identity"),
         status: response.status().as_u16(),
         is_stream: content_type.to_ascii_lowercase().starts_with(b"text/event-stream"),
         read: stamps.last_read(),

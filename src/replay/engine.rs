@@ -1,4 +1,10 @@
-//! The closed loop: a fixed number of slots, each with one held connection, take the tape's requests in order.
+//! Sends a plan by a schedule, or as fast as a limit allows.
+//!
+//! - **Closed loop**: a fixed number of slots, each with one held connection, take the requests in order.
+//! - **Open loop**: each request goes out at its own time, whatever became of those before it, on a connection that is
+//!   free or on a new one.
+//! - **Limited open loop**: the schedule and a fixed number of slots. A request whose time has come waits for a slot,
+//!   as it would for a semaphore; the wait is the difference between `scheduled_ns` and `dispatched_ns`.
 //!
 //! One single-threaded runtime a worker; its slots and their connections never leave it. The calling thread collects
 //! finished exchanges and parses them, so that nothing is parsed where stamps are taken.
@@ -9,21 +15,25 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokentape_pacer::monotonic_ns;
+use tokentape_pacer::{LEAD_NS, Pacer, monotonic_ns};
 use tokio::sync::watch;
-use tokio::task::unconstrained;
+use tokio::task::{LocalSet, unconstrained};
 
-use super::connection::{Connection, Connector};
-use super::exchange::{Ending, Exchange};
+use super::connection::Connector;
+use super::exchange::Exchange;
 use super::plan::Prepared;
+use super::slot::{Slot, interrupted};
 use super::{Error, Plan, Target};
-use crate::timeline::Timeline;
+use crate::timeline::{Ns, Timeline};
 
 /// How to replay.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
-    /// How many requests are in flight at once, at most.
-    pub concurrency: usize,
+    /// How many requests are in flight at once, at most; without a limit, as many as the schedule brings.
+    pub concurrency: Option<usize>,
+    /// When each request is to be sent, in ns from the run's start, in tape order and never earlier than the one
+    /// before it. Without a schedule, as soon as the limit allows.
+    pub schedule: Option<Vec<Ns>>,
     /// How many threads send; slots are dealt out to them.
     pub workers: usize,
     /// The time limit of each request, from its dispatch.
@@ -57,14 +67,21 @@ pub fn run(
     on_end: &mut dyn FnMut(&Timeline),
 ) -> Result<Report, Error> {
     let connector = Connector::new(target)?;
-    let slots = options.concurrency.clamp(1, plan.requests.len());
+    // Without a limit, what the warm-up opens is there for the schedule's first requests.
+    let limit = options.concurrency.unwrap_or(plan.warmup.len().max(options.workers));
+    let slots = limit.clamp(1, plan.requests.len());
     let workers = options.workers.clamp(1, slots);
+    // Without a limit and a schedule, everything is due at once.
+    let at_once = options.concurrency.is_none().then(|| vec![0; plan.requests.len()]);
+    let schedule = options.schedule.as_ref().or(at_once.as_ref());
     let shared = Shared {
         target,
         connector: &connector,
         timeout: options.timeout,
-        warmup: Queue::new(&plan.warmup),
-        measured: Queue::new(&plan.requests),
+        workers,
+        limited: options.concurrency.is_some(),
+        warmup: Queue::new(&plan.warmup, None),
+        measured: Queue::new(&plan.requests, schedule.map(Vec::as_slice)),
         barrier: Barrier::new(workers),
         start: OnceLock::new(),
         fault: Mutex::new(None),
@@ -120,26 +137,48 @@ pub fn run(
 /// Requests that slots take in order.
 struct Queue<'p> {
     requests: &'p [Prepared],
+    /// When each is due, in ns from the run's start.
+    schedule: Option<&'p [Ns]>,
     next: Mutex<usize>,
+    /// Those that were taken and never sent.
+    returned: Mutex<Vec<&'p Prepared>>,
+}
+
+/// A request that a slot has taken.
+struct Turn<'p> {
+    request: &'p Prepared,
+    /// When it is due, in ns from the run's start; none where it is to be sent as soon as it is taken.
+    due: Option<Ns>,
+    /// When it was taken.
+    taken: u64,
 }
 
 impl<'p> Queue<'p> {
-    fn new(requests: &'p [Prepared]) -> Self {
-        Self { requests, next: Mutex::new(0) }
+    fn new(requests: &'p [Prepared], schedule: Option<&'p [Ns]>) -> Self {
+        Self { requests, schedule, next: Mutex::new(0), returned: Mutex::new(Vec::new()) }
     }
 
-    /// The next request and the moment of its dispatch. Both are taken under one lock: tape order is send order,
-    /// on however many threads.
-    fn take(&self) -> Option<(&'p Prepared, u64)> {
+    /// The next request and the moment of its taking. Both are had under one lock: tape order is send order, on
+    /// however many threads.
+    fn take(&self) -> Option<Turn<'p>> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let request = self.requests.get(*next)?;
+        // A schedule that ends too soon has its last time for the rest.
+        let due = self.schedule.and_then(|schedule| schedule.get(*next).or(schedule.last()).copied());
         *next += 1;
-        Some((request, monotonic_ns()))
+        Some(Turn { request, due, taken: monotonic_ns() })
     }
 
-    /// The requests that nobody took.
-    fn rest(&self) -> &'p [Prepared] {
-        &self.requests[*self.next.lock().unwrap_or_else(PoisonError::into_inner)..]
+    /// Takes back a request that was not sent after all.
+    fn give_back(&self, request: &'p Prepared) {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+    }
+
+    /// The requests that nobody sent.
+    fn rest(&self) -> Vec<&'p Prepared> {
+        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
+        returned.iter().copied().chain(&self.requests[next..]).collect()
     }
 }
 
@@ -148,6 +187,9 @@ struct Shared<'p> {
     target: &'p Target,
     connector: &'p Connector,
     timeout: Duration,
+    workers: usize,
+    /// Whether the number of slots is a limit.
+    limited: bool,
     warmup: Queue<'p>,
     measured: Queue<'p>,
     barrier: Barrier,
@@ -157,42 +199,41 @@ struct Shared<'p> {
     fault: Mutex<Option<Error>>,
 }
 
-impl Shared<'_> {
+impl<'p> Shared<'p> {
     /// One worker's life: connect, warm up, measure; in step with the others.
     fn work(&self, slots: Vec<u32>, ended: &Sender<Exchange>, interrupt: &watch::Receiver<bool>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(|error| self.fail(Error::System(error))).ok();
-        let mut open = Vec::new();
+        let local = LocalSet::new();
+        let mut ready = None;
         if let Some(runtime) = &runtime {
-            match runtime.block_on(self.connect(slots)) {
-                Ok(slots) => open = slots,
+            match local.block_on(runtime, self.connect(slots)) {
+                Ok(open) => ready = Some(open),
                 Err(error) => self.fail(error),
             }
         }
         self.barrier.wait();
-        let Some(runtime) = runtime.filter(|_| !self.has_failed()) else {
+        let (Some(runtime), Some((pacer, mut open)), false) = (runtime, ready, self.has_failed()) else {
             return;
         };
-        let run = |open: Vec<Slot>, queue: &Queue<'_>| {
-            // Each future has wake-ups of its own. The scheduler's budget is lifted: it would hold back slot 129's
-            // read until the driver had been asked again.
-            let slots: FuturesUnordered<_> =
-                open.into_iter().map(|slot| slot.run(self, queue, ended, interrupt)).collect();
-            runtime.block_on(unconstrained(slots.collect::<Vec<_>>()))
-        };
+        let worker = Worker { shared: self, pacer, ended, interrupt: interrupt.clone() };
         if !self.warmup.requests.is_empty() {
-            open = run(open, &self.warmup);
+            open = local.block_on(&runtime, unconstrained(worker.closed_loop(open, &self.warmup)));
         }
         if self.barrier.wait().is_leader() {
             // Every worker waits below until the start is set.
             self.start.get_or_init(monotonic_ns);
         }
         self.barrier.wait();
-        run(open, &self.measured);
+        if self.limited {
+            local.block_on(&runtime, unconstrained(worker.closed_loop(open, &self.measured)));
+        } else {
+            local.block_on(&runtime, unconstrained(worker.open_loop(open, &self.measured)));
+        }
     }
 
-    /// Opens one connection a slot.
-    async fn connect(&self, slots: Vec<u32>) -> Result<Vec<Slot>, Error> {
+    /// Opens one connection a slot, and the timer.
+    async fn connect(&self, slots: Vec<u32>) -> Result<(Pacer, Vec<Slot>), Error> {
         let mut open = Vec::with_capacity(slots.len());
         for number in slots {
             let connection = self.connector.open().await.map_err(|reason| {
@@ -204,7 +245,7 @@ impl Shared<'_> {
             })?;
             open.push(Slot { number, connection: Some(connection) });
         }
-        Ok(open)
+        Ok((Pacer::start()?, open))
     }
 
     fn fail(&self, error: Error) {
@@ -216,91 +257,108 @@ impl Shared<'_> {
     }
 }
 
-/// One place in the closed loop.
-struct Slot {
-    number: u32,
-    connection: Option<Connection>,
+/// One worker, with what its slots need.
+struct Worker<'w, 'p> {
+    shared: &'w Shared<'p>,
+    pacer: Pacer,
+    ended: &'w Sender<Exchange>,
+    interrupt: watch::Receiver<bool>,
 }
 
-impl Slot {
-    /// Takes requests and sends them, one after another, until there is none or the run is interrupted.
-    async fn run(
-        mut self,
-        shared: &Shared<'_>,
-        queue: &Queue<'_>,
-        ended: &Sender<Exchange>,
-        interrupt: &watch::Receiver<bool>,
-    ) -> Self {
-        let mut interrupt = interrupt.clone();
-        let mut free_since = shared.start.get().copied();
-        while !*interrupt.borrow() {
-            let Some((request, dispatched)) = queue.take() else {
+impl<'p> Worker<'_, 'p> {
+    /// Every slot takes requests and sends them, one after another. Each has wake-ups of its own. (The callers lift
+    /// the scheduler's budget: it would hold back slot 129's read until the driver had been asked again.)
+    async fn closed_loop(&self, slots: Vec<Slot>, queue: &Queue<'p>) -> Vec<Slot> {
+        let slots: FuturesUnordered<_> = slots.into_iter().map(|slot| self.take_turns(slot, queue)).collect();
+        slots.collect().await
+    }
+
+    /// One slot's turns, until there is none left or the run is interrupted.
+    async fn take_turns(&self, mut slot: Slot, queue: &Queue<'p>) -> Slot {
+        let mut free_since = self.shared.start.get().copied();
+        while !*self.interrupt.borrow() {
+            let Some(turn) = queue.take() else {
                 break;
             };
-            let scheduled = free_since.unwrap_or(dispatched);
-            let mut exchange = Exchange::new(request, self.number, scheduled, dispatched);
-            exchange.ending = tokio::select! {
-                biased;
-                ending = self.send(request, shared, &mut exchange) => ending,
-                () = interrupted(&mut interrupt) => Ending::Cancelled,
-            };
-            self.close(&mut exchange);
-            free_since = Some(exchange.ended);
-            // The collector outlives every worker.
-            drop(ended.send(exchange));
-        }
-        self
-    }
-
-    async fn send(&mut self, request: &Prepared, shared: &Shared<'_>, exchange: &mut Exchange) -> Ending {
-        let limit_ms = u64::try_from(shared.timeout.as_millis()).unwrap_or(u64::MAX);
-        let work = async {
-            let connection = match self.connection.take() {
-                Some(mut held) => {
-                    if held.is_ready().await {
-                        Some(held)
-                    } else {
-                        None
+            let (scheduled, dispatched) = match turn.due.map(|due| self.moment(due)) {
+                None => (free_since.unwrap_or(turn.taken), turn.taken),
+                Some(due) => {
+                    tokio::select! {
+                        biased;
+                        () = self.wait_until(due) => (due, monotonic_ns()),
+                        () = interrupted(self.interrupt.clone()) => {
+                            queue.give_back(turn.request);
+                            break;
+                        }
                     }
                 }
-                None => None,
             };
-            let connection = match connection {
-                Some(held) => held,
-                None => match shared.connector.open().await {
-                    Ok(new) => {
-                        exchange.connected = Some(monotonic_ns());
-                        new
+            let exchange;
+            (slot, exchange) = self.send(slot, turn.request, scheduled, dispatched).await;
+            free_since = Some(exchange.ended);
+            // The collector outlives every worker.
+            drop(self.ended.send(exchange));
+        }
+        slot
+    }
+
+    /// Sends each request at its time, on the slot that was free last or on a new one.
+    async fn open_loop(&self, mut idle: Vec<Slot>, queue: &Queue<'p>) {
+        let mut busy = FuturesUnordered::new();
+        let mut number = idle.iter().map(|slot| slot.number).max().unwrap_or(0);
+        let step = u32::try_from(self.shared.workers).unwrap_or(u32::MAX);
+        'requests: while !*self.interrupt.borrow() {
+            let Some(turn) = queue.take() else {
+                break;
+            };
+            let due = turn.due.map_or(turn.taken, |due| self.moment(due));
+            let mut wait = std::pin::pin!(self.wait_until(due));
+            loop {
+                tokio::select! {
+                    biased;
+                    () = &mut wait => break,
+                    Some((slot, exchange)) = busy.next() => {
+                        idle.push(slot);
+                        drop(self.ended.send(exchange));
                     }
-                    Err(reason) => return Ending::Connect(reason),
-                },
-            };
-            self.connection.insert(connection).send(request, shared.target, exchange).await
-        };
-        tokio::time::timeout(shared.timeout, work).await.unwrap_or(Ending::Timeout { limit_ms })
-    }
-
-    /// Takes the exchange's stamps, and drops a connection that is in the middle of a response.
-    fn close(&mut self, exchange: &mut Exchange) {
-        if let Some(connection) = &mut self.connection {
-            exchange.stamps = connection.finish();
+                    () = interrupted(self.interrupt.clone()) => {
+                        queue.give_back(turn.request);
+                        break 'requests;
+                    }
+                }
+            }
+            let slot = idle.pop().unwrap_or_else(|| {
+                number = number.saturating_add(step);
+                Slot { number, connection: None }
+            });
+            busy.push(self.send(slot, turn.request, due, monotonic_ns()));
         }
-        let complete = matches!(exchange.ending, Ending::Complete);
-        // A complete response ended with its last read, whenever this task came to see it.
-        exchange.ended = match exchange.stamps.reads_at.last() {
-            Some(last) if complete => *last,
-            _ => monotonic_ns(),
-        };
-        if !complete {
-            self.connection = None;
+        while let Some((_, exchange)) = busy.next().await {
+            drop(self.ended.send(exchange));
         }
     }
-}
 
-/// Ends when the run is interrupted.
-async fn interrupted(interrupt: &mut watch::Receiver<bool>) {
-    if interrupt.wait_for(|stop| *stop).await.is_err() {
-        // Nobody can interrupt any more.
-        std::future::pending::<()>().await;
+    async fn send(
+        &self,
+        slot: Slot,
+        request: &Prepared,
+        scheduled: u64,
+        dispatched: u64,
+    ) -> (Slot, Exchange) {
+        let Shared { connector, target, timeout, .. } = *self.shared;
+        let exchange = Exchange::new(request, slot.number, scheduled, dispatched);
+        slot.carry(exchange, request, (connector, target), timeout, self.interrupt.clone()).await
+    }
+
+    /// A time of the schedule on the monotonic clock.
+    fn moment(&self, due: Ns) -> u64 {
+        self.shared.start.get().copied().unwrap_or(0).saturating_add(due)
+    }
+
+    /// Waits for a time of the monotonic clock: never too short, so that nothing is sent before it is due.
+    async fn wait_until(&self, moment: u64) {
+        if moment > monotonic_ns() {
+            self.pacer.sleep_until(moment.saturating_add(LEAD_NS)).await;
+        }
     }
 }

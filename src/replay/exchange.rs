@@ -46,6 +46,8 @@ pub struct Head {
     pub status: u16,
     /// Whether its content type is `text/event-stream`.
     pub is_stream: bool,
+    /// How the body is compressed, where it is.
+    pub encoding: Option<String>,
     /// The read that completed it.
     pub read: u32,
     /// When the request's last byte had been written.
@@ -124,7 +126,8 @@ impl Exchange {
             ..Timeline::default()
         };
         let mut fault = None;
-        if self.head.as_ref().is_some_and(|head| head.status == 200 && head.is_stream) {
+        let is_readable = |head: &Head| head.status == 200 && head.is_stream && head.encoding.is_none();
+        if self.head.as_ref().is_some_and(is_readable) {
             fault = read_events(&self.body, &self.marks, &mut timeline);
         }
         timeline.outcome = outcome(&self.ending, self.head.as_ref(), &self.body, &timeline.events, fault);
@@ -233,6 +236,12 @@ fn outcome(
         }
         _ => {}
     }
+    if let Some(encoding) = head.and_then(|head| head.encoding.as_deref()) {
+        let message = format!(
+            "the response is compressed ({encoding}), and compressed events cannot be timed one by one; switch that off at the server or the gateway"
+        );
+        return Outcome::Protocol { message };
+    }
     if !head.is_some_and(|head| head.is_stream) {
         let message =
             "the response is not a stream of events; a tape's bodies must ask for one with \"stream\": true";
@@ -272,11 +281,12 @@ mod tests {
             method: http::Method::POST,
             path: http::Uri::from_static("/v1/chat/completions"),
             body: bytes::Bytes::new(),
+            headers: None,
             input_tokens: Some(3),
             output_tokens: Some(2),
         };
         let mut exchange = Exchange::new(&request, 0, 900, 910);
-        exchange.head = Some(Head { status: 200, is_stream: true, read: 0, written: 920 });
+        exchange.head = Some(Head { status: 200, is_stream: true, encoding: None, read: 0, written: 920 });
         for (read, piece) in (0..).zip(pieces) {
             exchange.stamps.reads_at.push(1000 + 10 * u64::from(read));
             exchange.stamps.reads_late.push(0);
@@ -341,13 +351,24 @@ mod tests {
         assert_eq!(kind(exchange(&[ROLE], Ending::Cancelled)), "cancelled");
         assert_eq!(kind(exchange(&[TOKEN], Ending::TooLarge { limit: 1 })), "protocol");
         let mut refused = exchange(&["{\"error\":\"Unauthorized\"}"], Ending::Complete);
-        refused.head = Some(Head { status: 401, is_stream: false, read: 0, written: 920 });
+        refused.head = Some(Head { status: 401, is_stream: false, encoding: None, read: 0, written: 920 });
         let timeline = refused.timeline(900);
         assert_eq!(timeline.outcome, Outcome::Status { body: "{\"error\":\"Unauthorized\"}".to_owned() });
         assert!(timeline.events.is_empty());
         let mut json = exchange(&["{}"], Ending::Complete);
-        json.head = Some(Head { status: 200, is_stream: false, read: 0, written: 920 });
+        json.head = Some(Head { status: 200, is_stream: false, encoding: None, read: 0, written: 920 });
         assert_eq!(kind(json), "protocol");
+        let mut compressed = exchange(&[ROLE, TOKEN, DONE], Ending::Complete);
+        compressed.head = Some(Head {
+            status: 200,
+            is_stream: true,
+            encoding: Some("gzip".to_owned()),
+            read: 0,
+            written: 920,
+        });
+        let timeline = compressed.timeline(900);
+        assert!(timeline.events.is_empty());
+        assert!(timeline.outcome.detail().unwrap().contains("compressed (gzip)"), "{:?}", timeline.outcome);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Prepared {
     pub path: http::Uri,
     /// The body as sent.
     pub body: Bytes,
+    /// The headers as sent, where they are this request's own; else the target's.
+    pub headers: Option<http::HeaderMap>,
     /// The tape's count of the prompt's tokens.
     pub input_tokens: Option<u32>,
     /// The tape's count of the tokens asked for.
@@ -102,13 +104,15 @@ impl Plan {
 }
 
 impl Prepared {
-    fn new(request: Request) -> Result<Self, Error> {
+    /// A request of the plan's, ready to send.
+    pub fn new(request: Request) -> Result<Self, Error> {
         let wrong = |what: &str| Error::Url { url: request.path.clone(), reason: what.to_owned() };
         Ok(Self {
             index: request.index,
             method: request.method.parse().map_err(|_| wrong("its method is not an HTTP method"))?,
             path: request.path.parse().map_err(|_| wrong("it is not a path"))?,
             body: request.body.into(),
+            headers: None,
             input_tokens: request.input_tokens,
             output_tokens: request.output_tokens,
         })

@@ -19,6 +19,8 @@ pub struct Target {
     pub port: u16,
     /// Whether to speak TLS.
     pub tls: bool,
+    /// Whether header names are sent as `Title-Case`, as most clients write them, or in lower case.
+    pub title_case: bool,
     /// A PEM file of further certificate authorities to trust.
     pub ca_file: Option<PathBuf>,
     /// The URL's path without a trailing slash: empty, or `/prefix`.
@@ -65,6 +67,7 @@ impl Target {
             host,
             port,
             tls,
+            title_case: false,
             ca_file: None,
             base: uri.path().trim_end_matches('/').to_owned(),
             headers,
@@ -92,6 +95,12 @@ impl Target {
         value.set_sensitive(true);
         self.headers.insert(AUTHORIZATION, value);
         Ok(())
+    }
+
+    /// Puts other headers in place of all of them; sent in this order, and with names in `Title-Case`.
+    pub fn set_headers(&mut self, headers: HeaderMap) {
+        self.headers = headers;
+        self.title_case = true;
     }
 
     /// The headers of every request.

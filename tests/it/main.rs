@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bad_input;
+mod compat;
 mod demo;
 mod generate;
+mod generate_as;
+mod generate_evalscope;
 mod mock;
 mod peers;
 mod peers_evalscope;

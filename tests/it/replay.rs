@@ -7,10 +7,15 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokentape::replay::plan::PlanOptions;
+use tokentape::replay::{Options, Plan, Target};
 use tokentape::run::Run;
-use tokentape::timeline::Facts;
+use tokentape::tape::Reader;
+use tokentape::timeline::{Facts, Timeline};
 use tokentape::truth::{self, Truth};
+use tokio::sync::watch;
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::{Mock, Scripted, failed, good, read_request, signal, stream_of, tape, tokentape};
@@ -207,4 +212,109 @@ fn over_tls() {
         .output()
         .unwrap();
     assert!(failed(1, &output).contains("certificate"));
+}
+
+/// A plan of `count` chat requests to a server, and the target.
+fn plan(folder: &Path, url: &str, count: u32) -> (Plan, Target) {
+    let path = folder.join("scheduled.tape.zst");
+    tape(&path, count, &[]);
+    let target = Target::new(url).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let plan = Plan::new(reader.requests(), u64::from(count), &target, &PlanOptions::default()).unwrap();
+    (plan, target)
+}
+
+const MS: u64 = 1_000_000;
+
+fn scheduled(url: &str, times_ms: &[u64], concurrency: Option<usize>, workers: usize) -> Vec<Timeline> {
+    let folder = tempfile::tempdir().unwrap();
+    let (plan, target) = plan(folder.path(), url, u32::try_from(times_ms.len()).unwrap());
+    let options = Options {
+        concurrency,
+        schedule: Some(times_ms.iter().map(|ms| ms * MS).collect()),
+        workers,
+        timeout: Duration::from_secs(60),
+    };
+    let (_never, interrupt) = watch::channel(false);
+    let report = tokentape::replay::run(&plan, &target, &options, &interrupt, &mut |_| {}).unwrap();
+    assert!(report.timelines.iter().all(|timeline| timeline.outcome.is_success()));
+    report.timelines
+}
+
+#[test]
+fn an_open_loop_sends_each_request_at_its_own_time() {
+    let mock = Mock::start(&["--model", "tokentape", "--ttft", "60ms"]);
+    let times = [0, 0, 20, 25, 25, 40, 41, 200];
+    for workers in [1, 2] {
+        let timelines = scheduled(&mock.url, &times, None, workers);
+        for (timeline, ms) in timelines.iter().zip(times) {
+            assert_eq!(timeline.scheduled_ns, ms * MS);
+            let late = timeline.dispatched_ns.checked_sub(timeline.scheduled_ns).expect("never too early");
+            // A bound for a machine that does other things too; the pacer's own tests hold it to microseconds.
+            assert!(late < 40 * MS, "{late} ns late");
+        }
+        // The first seven are all in flight before the first is answered, each on a connection of its own.
+        let mut slots: Vec<u32> = timelines[..7].iter().map(|timeline| timeline.slot).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        assert_eq!(slots.len(), 7);
+        assert!(timelines[7].connected_ns.is_none(), "a connection that is free is used again");
+    }
+}
+
+#[test]
+fn a_limited_open_loop_waits_for_a_slot_and_shows_the_wait() {
+    let mock = Mock::start(&["--model", "tokentape", "--ttft", "60ms"]);
+    let timelines = scheduled(&mock.url, &[0, 0, 10, 10, 300], Some(2), 1);
+    let waits: Vec<u64> = timelines.iter().map(|t| t.dispatched_ns - t.scheduled_ns).collect();
+    assert!(waits[2] > 45 * MS && waits[3] > 45 * MS, "{waits:?}");
+    assert!(waits[0] < 40 * MS && waits[1] < 40 * MS && waits[4] < 40 * MS, "{waits:?}");
+    for timeline in &timelines {
+        let at = timeline.dispatched_ns;
+        let in_flight = timelines.iter().filter(|o| o.dispatched_ns <= at && at < o.end_ns).count();
+        assert!(in_flight <= 2);
+    }
+}
+
+#[test]
+fn an_interrupted_schedule_accounts_for_every_request() {
+    let server = Scripted::start(Vec::new());
+    for concurrency in [None, Some(3)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (plan, target) = plan(folder.path(), &server.url, 5);
+        let hour = 3_600_000 * MS;
+        let options = Options {
+            concurrency,
+            schedule: Some(vec![0, 0, hour, hour, hour]),
+            workers: 1,
+            timeout: Duration::from_secs(60),
+        };
+        let (stop, interrupt) = watch::channel(false);
+        let report = std::thread::scope(|scope| {
+            let run = scope
+                .spawn(|| tokentape::replay::run(&plan, &target, &options, &interrupt, &mut |_| {}).unwrap());
+            server.requests.recv().unwrap();
+            server.requests.recv().unwrap();
+            stop.send_replace(true);
+            run.join().unwrap()
+        });
+        let kinds: Vec<&str> = report.timelines.iter().map(|timeline| timeline.outcome.kind()).collect();
+        assert_eq!(kinds, ["cancelled", "cancelled", "not_sent", "not_sent", "not_sent"]);
+        assert!(report.interrupted);
+    }
+}
+
+#[test]
+fn a_compressed_answer_is_one_clear_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let tape_path = folder.path().join("t.tape.zst");
+    tape(&tape_path, 1, &[]);
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\n\x1f\x8b\x08";
+    let server = Scripted::start(answer.to_vec());
+    let run = folder.path().join("run");
+    let output = tokentape(["replay", tape_path.to_str().unwrap(), "--url", &server.url])
+        .args(["-o", run.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(failed(1, &output).contains("the response is compressed (gzip)"));
 }

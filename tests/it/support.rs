@@ -57,11 +57,11 @@ pub(crate) struct Mock {
 
 impl Mock {
     pub(crate) fn start(more: &[&str]) -> Self {
-        let mut process = tokentape(["mock", "--port", "0", "--ttft", "2ms", "--itl", "500us"])
-            .args(more)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut args = vec!["mock", "--port", "0"];
+        for default in [["--ttft", "2ms"], ["--itl", "500us"]] {
+            args.extend(default.into_iter().filter(|_| !more.contains(&default[0])));
+        }
+        let mut process = tokentape(args).args(more).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).to_owned();

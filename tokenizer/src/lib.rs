@@ -15,6 +15,7 @@ mod template;
 mod words;
 
 use serde_json::Value;
+use tokenizers::PostProcessor;
 
 pub use error::Error;
 pub use words::Word;
@@ -33,6 +34,7 @@ pub struct Tokenizer {
     digest: String,
     inner: tokenizers::Tokenizer,
     template: Option<ChatTemplate>,
+    special_ids: Vec<u32>,
     words: Vec<Word>,
     /// Texts known to be one token when cut out at a word's bounds; empty where no such cut is proved exact.
     pieces: Option<Pieces>,
@@ -54,7 +56,7 @@ impl Tokenizer {
     }
 
     fn from_source(source: Source) -> Result<Self, Error> {
-        let Source { name, json, template } = source;
+        let Source { name, json, template, special_tokens } = source;
         let digest = blake3::hash(&json).to_hex().to_string();
         let mut inner = tokenizers::Tokenizer::from_bytes(&json)
             .map_err(|reason| Error::Parse { name: name.clone(), reason: reason.to_string() })?;
@@ -65,8 +67,12 @@ impl Tokenizer {
             .map_err(|reason| Error::Parse { name: name.clone(), reason: reason.to_string() })?;
         drop(json);
         let template = template.map(ChatTemplate::new);
+        let mut special_ids: Vec<u32> =
+            special_tokens.iter().filter_map(|token| inner.token_to_id(token)).collect();
+        special_ids.sort_unstable();
+        special_ids.dedup();
         let (words, pieces) = words::find(&inner)?;
-        Ok(Self { name, digest, inner, template, words, pieces })
+        Ok(Self { name, digest, inner, template, special_ids, words, pieces })
     }
 
     /// The name it goes by. For a local folder or file its last component, never the path: it stands in tapes.
@@ -85,6 +91,40 @@ impl Tokenizer {
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    /// Number of tokens without the added ones: what `transformers` calls `vocab_size`.
+    #[must_use]
+    pub fn base_vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(false)
+    }
+
+    /// The ids of the special tokens that `tokenizer_config.json` names, in order: what `transformers` calls
+    /// `all_special_ids`. A `tokenizer.json` alone names none.
+    #[must_use]
+    pub fn special_ids(&self) -> &[u32] {
+        &self.special_ids
+    }
+
+    /// Every id of the vocabulary, added tokens included, in order.
+    #[must_use]
+    pub fn ids(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.inner.get_vocab(true).into_values().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// A token as it stands in the vocabulary, not the text that it decodes to (`convert_ids_to_tokens`).
+    #[must_use]
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// How many tokens a post-processor adds to a text: 1 where it puts a BOS before it
+    /// (`num_special_tokens_to_add` in `transformers`).
+    #[must_use]
+    pub fn special_tokens_to_add(&self) -> usize {
+        self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false))
     }
 
     /// The ids of `text`, without any that a post-processor would add (no BOS). A special token's own text

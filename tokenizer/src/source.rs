@@ -26,6 +26,8 @@ pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) json: Vec<u8>,
     pub(crate) template: Option<TemplateSource>,
+    /// The texts of the special tokens that the settings name.
+    pub(crate) special_tokens: Vec<String>,
 }
 
 /// A chat template and the special tokens that it may name.
@@ -43,6 +45,7 @@ impl Source {
             name: EMBEDDED.to_owned(),
             json: include_bytes!("../data/tokenizer.json").to_vec(),
             template: template(Some(config.to_vec()), None, None),
+            special_tokens: all_special_tokens(Some(config)),
         }
     }
 
@@ -73,12 +76,11 @@ impl Source {
             path: file,
             source: io::Error::new(io::ErrorKind::NotFound, "no such file"),
         })?;
-        let template = template(
-            read(&folder.join(CONFIG_FILE))?,
-            read(&folder.join(JINJA_FILE))?,
-            read(&folder.join(JSON_TEMPLATE_FILE))?,
-        );
-        Ok(Self { name: last_component(path), json, template })
+        let config = read(&folder.join(CONFIG_FILE))?;
+        let special_tokens = all_special_tokens(config.as_deref());
+        let template =
+            template(config, read(&folder.join(JINJA_FILE))?, read(&folder.join(JSON_TEMPLATE_FILE))?);
+        Ok(Self { name: last_component(path), json, template, special_tokens })
     }
 }
 
@@ -149,6 +151,21 @@ fn special_tokens(config: &Map<String, Value>) -> Vec<(String, String)> {
         .collect()
 }
 
+/// The texts of `transformers`' `all_special_tokens`: the ones with a name of their own, then the additional ones, as
+/// `tokenizer_config.json` has them.
+fn all_special_tokens(config: Option<&[u8]>) -> Vec<String> {
+    let config: Map<String, Value> =
+        config.and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+    let text = |token: &Value| token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned);
+    let named = special_tokens(&config).into_iter().map(|(_, text)| text);
+    let additional = ["additional_special_tokens", "extra_special_tokens"]
+        .into_iter()
+        .filter_map(|key| config.get(key)?.as_array())
+        .flatten()
+        .filter_map(text);
+    named.chain(additional).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -176,6 +193,16 @@ mod tests {
         ]});
         assert_eq!(template(Some(bytes(&named)), None, None).unwrap().source, "d");
         assert_eq!(template(Some(b"not json".to_vec()), None, None), None);
+    }
+
+    #[test]
+    fn special_tokens_are_those_that_the_settings_name() {
+        let config = json!({
+            "eos_token": "<|im_end|>", "bos_token": null, "unk_token": {"content": "<unk>"},
+            "additional_special_tokens": ["<a>", {"content": "<b>"}]
+        });
+        assert_eq!(all_special_tokens(Some(&bytes(&config))), ["<|im_end|>", "<unk>", "<a>", "<b>"]);
+        assert_eq!(all_special_tokens(None), [""; 0]);
     }
 
     #[test]

@@ -1,0 +1,98 @@
+//! One place in a replay: what carries one request at a time, on a connection that it holds.
+
+use std::time::Duration;
+
+use tokentape_pacer::monotonic_ns;
+use tokio::sync::watch;
+
+use super::Target;
+use super::connection::{Connection, Connector};
+use super::exchange::{Ending, Exchange};
+use super::plan::Prepared;
+
+/// One place in a replay.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// Its number, from 0.
+    pub(super) number: u32,
+    /// The connection it holds; none before the first request of a new slot, and after a failure.
+    pub(super) connection: Option<Connection>,
+}
+
+impl Slot {
+    /// Carries one request, from its dispatch to its end.
+    pub(super) async fn carry(
+        mut self,
+        mut exchange: Exchange,
+        request: &Prepared,
+        server: (&Connector, &Target),
+        timeout: Duration,
+        interrupt: watch::Receiver<bool>,
+    ) -> (Self, Exchange) {
+        exchange.ending = tokio::select! {
+            biased;
+            ending = self.send(request, server, timeout, &mut exchange) => ending,
+            () = interrupted(interrupt) => Ending::Cancelled,
+        };
+        self.close(&mut exchange);
+        (self, exchange)
+    }
+
+    async fn send(
+        &mut self,
+        request: &Prepared,
+        (connector, target): (&Connector, &Target),
+        timeout: Duration,
+        exchange: &mut Exchange,
+    ) -> Ending {
+        let limit_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let work = async {
+            let connection = match self.connection.take() {
+                Some(mut held) => {
+                    if held.is_ready().await {
+                        Some(held)
+                    } else {
+                        None
+                    }
+                }
+                None => None,
+            };
+            let connection = match connection {
+                Some(held) => held,
+                None => match connector.open().await {
+                    Ok(new) => {
+                        exchange.connected = Some(monotonic_ns());
+                        new
+                    }
+                    Err(reason) => return Ending::Connect(reason),
+                },
+            };
+            self.connection.insert(connection).send(request, target, exchange).await
+        };
+        tokio::time::timeout(timeout, work).await.unwrap_or(Ending::Timeout { limit_ms })
+    }
+
+    /// Takes the exchange's stamps, and drops a connection that is in the middle of a response.
+    fn close(&mut self, exchange: &mut Exchange) {
+        if let Some(connection) = &mut self.connection {
+            exchange.stamps = connection.finish();
+        }
+        let complete = matches!(exchange.ending, Ending::Complete);
+        // A complete response ended with its last read, whenever this task came to see it.
+        exchange.ended = match exchange.stamps.reads_at.last() {
+            Some(last) if complete => *last,
+            _ => monotonic_ns(),
+        };
+        if !complete {
+            self.connection = None;
+        }
+    }
+}
+
+/// Ends when the run is interrupted.
+pub(super) async fn interrupted(mut interrupt: watch::Receiver<bool>) {
+    if interrupt.wait_for(|stop| *stop).await.is_err() {
+        // Nobody can interrupt any more.
+        std::future::pending::<()>().await;
+    }
+}

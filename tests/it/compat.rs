@@ -1,0 +1,496 @@
+//! `tokentape compat`: the peers' command lines through the binary, against the bundled mock and raw sockets.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::mpsc::{Receiver, channel};
+
+use serde_json::Value;
+use tokentape::run::Run;
+
+use crate::support::{Mock, Scripted, failed, read_request, shown, stream_of, tokentape};
+
+const TOKEN: &str = r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}"#;
+const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":1}}"#;
+
+/// `tokentape compat`, with its record in the folder's `run`, started in the folder and without a key.
+fn compat(folder: &Path, dialect: &str, line: &str) -> Command {
+    let mut command = tokentape(["compat", "--as", dialect, "--run"]);
+    command.arg(folder.join("run")).args(words(line)).current_dir(folder).env_remove("OPENAI_API_KEY");
+    command
+}
+
+/// A command line's words; single quotes hold one together, as in a shell.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (i, part) in line.split('\'').enumerate() {
+        if i % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    words
+}
+
+fn succeeded(output: &Output) -> String {
+    assert!(output.status.success(), "{}", shown(output));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+        .unwrap()
+}
+
+fn keys(object: &Value) -> Vec<&str> {
+    object.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// A mock with a truth log.
+fn mock(folder: &Path) -> (Mock, PathBuf) {
+    let log = folder.join("truth.jsonl");
+    (Mock::start(&["--model", "m", "--truth-log", log.to_str().unwrap()]), log)
+}
+
+fn arrived(mock: Mock, log: &Path) -> usize {
+    mock.stop();
+    tokentape_mock::truth::read(log).unwrap().records.len()
+}
+
+/// The comparison that started this project, its command line unchanged but for the server, the model and the sizes.
+fn vllm(url: &str, more: &str) -> String {
+    format!(
+        "vllm bench serve --backend openai-chat --base-url {url} --endpoint /v1/chat/completions --model m --tokenizer embedded --dataset-name random --random-input-len 20 --random-output-len 5 --num-prompts 12 --max-concurrency 4 --ignore-eos {more}"
+    )
+}
+
+fn evalscope(url: &str, more: &str) -> String {
+    format!(
+        "evalscope perf --url {url}/v1/chat/completions --parallel 4 --number 12 --model org/m --tokenizer-path embedded --dataset random --min-prompt-length 20 --max-prompt-length 20 --max-tokens 5 --min-tokens 5 --prefix-length 0 --api openai --extra-args '{{\"ignore_eos\": true}}' --seed 42 {more}"
+    )
+}
+
+#[test]
+fn vllm_bench_serve_of_each_version() {
+    // 0.11.0 makes one request before the run; the warm-ups of later versions are asked for.
+    for (dialect, more, before) in [
+        ("vllm-0.11.0", "", 1),
+        ("vllm-0.32.0", "--num-warmups 2", 2),
+        ("vllm-0.33.0", "--ready-check-timeout-sec 9", 1),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mock, log) = mock(folder.path());
+        let line = vllm(
+            &mock.url,
+            &format!("--save-result --save-detailed --result-dir out --metadata tp=1 {more}"),
+        );
+        let output = compat(folder.path(), dialect, &line).output().unwrap();
+        let stdout = succeeded(&output);
+        assert_eq!(arrived(mock, &log), 12 + before, "{dialect}");
+
+        assert!(stdout.contains("Traffic request rate: inf\nBurstiness factor: 1.0 (Poisson process)\nMaximum request concurrency: 4\n"), "{stdout}");
+        assert!(stdout.contains("Successful requests:                     12        \n"), "{stdout}");
+        let tokenized = stdout.contains("WARNING: /tokenize unavailable, skipping alignment.");
+        assert_eq!(tokenized, dialect != "vllm-0.11.0", "{stdout}");
+
+        let files: Vec<PathBuf> =
+            fs::read_dir(folder.path().join("out")).unwrap().map(|file| file.unwrap().path()).collect();
+        let [file] = files.as_slice() else { panic!("{files:?}") };
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(
+            name.starts_with("openai-chat-infqps-concurrency4-m-20") && name.ends_with(".json"),
+            "{name}"
+        );
+        let result = json(file);
+        let first =
+            ["date", "endpoint_type", "backend", "label", "model_id", "tokenizer_id", "num_prompts", "tp"];
+        assert_eq!(keys(&result)[..first.len()], first);
+        assert_eq!(result["ttfts"].as_array().unwrap().len(), 12);
+        assert_eq!(
+            (&result["completed"], &result["tokenizer_id"]),
+            (&Value::from(12), &Value::from("embedded"))
+        );
+
+        // tokentape's own record: a run like any other, and the tape that makes it repeatable.
+        let run = Run::load(&folder.path().join("run")).unwrap();
+        assert_eq!(run.info.workload.source, format!("{dialect}/random"));
+        assert_eq!(run.info.traffic.warmup, if dialect == "vllm-0.32.0" { 2 } else { 0 });
+        let report =
+            tokentape(["report", "run", "--dialect", dialect]).current_dir(&folder).output().unwrap();
+        let table = succeeded(&report);
+        assert!(stdout.ends_with(&table), "{stdout}\n{table}");
+        let verify = ["verify", "run/requests.tape.zst", "--regenerate"];
+        succeeded(&tokentape(verify).current_dir(&folder).output().unwrap());
+    }
+}
+
+#[test]
+fn a_result_is_appended_as_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, _) = mock(folder.path());
+    for _ in 0..2 {
+        let line = vllm(&mock.url, "--append-result --result-filename all.jsonl");
+        succeeded(&compat(folder.path(), "vllm-0.33.0", &format!("--force {line}")).output().unwrap());
+    }
+    let text = fs::read_to_string(folder.path().join("all.jsonl")).unwrap();
+    let results: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(results.len(), 2);
+    assert!(results[0].get("ttfts").is_none(), "without --save-detailed");
+}
+
+#[test]
+fn a_finite_rate_is_the_peers_schedule() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, _) = mock(folder.path());
+    let line = format!(
+        "vllm bench serve --base-url {} --model m --tokenizer embedded --random-input-len 10 --random-output-len 3 --num-prompts 5 --request-rate 10 --ready-check-timeout-sec 0",
+        mock.url
+    );
+    let stdout = succeeded(&compat(folder.path(), "vllm-0.33.0", &line).output().unwrap());
+    assert!(stdout.contains("Traffic request rate: 10.0\n"), "{stdout}");
+    assert!(stdout.contains("Request rate configured (RPS):           10.00     \n"), "{stdout}");
+    let run = Run::load(&folder.path().join("run")).unwrap();
+    // What numpy draws for seed 0, stretched to the rate.
+    let scheduled: Vec<u64> = run.timelines.iter().map(|timeline| timeline.scheduled_ns).collect();
+    assert_eq!(scheduled, [92_258_660, 237_847_554, 344_868_610, 436_121_845, 500_000_000]);
+    for timeline in &run.timelines {
+        assert!(timeline.dispatched_ns >= timeline.scheduled_ns);
+    }
+    let traffic = &run.info.traffic;
+    assert_eq!((traffic.concurrency, traffic.request_rate), (None, Some(10.0)));
+    assert_eq!(traffic.arrival.as_deref(), Some("poisson"));
+}
+
+#[test]
+fn evalscope_perf_of_each_version() {
+    for dialect in ["evalscope-1.1.1", "evalscope-1.14.1"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mock, log) = mock(folder.path());
+        // The mock serves one model; the original's name for it has a folder.
+        let line = evalscope(&mock.url, "--log-every-n-query 7").replace("org/m", "m");
+        let output = compat(folder.path(), dialect, &line).output().unwrap();
+        let stdout = succeeded(&output);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(stderr.contains("without effect here: --log-every-n-query"), "{stderr}");
+        assert_eq!(arrived(mock, &log), 13, "the connection test comes first");
+        assert!(
+            stdout.contains("Benchmarking summary:") && stdout.contains("Percentile results:"),
+            "{stdout}"
+        );
+
+        let time = only(&folder.path().join("outputs"));
+        let mut place = time.join("m");
+        if dialect == "evalscope-1.14.1" {
+            assert!(place.join("performance_summary.txt").is_file());
+            place = place.join("parallel_4_number_12");
+        }
+        let args = json(&place.join("benchmark_args.json"));
+        assert_eq!(
+            (&args["number"], &args["parallel"], &args["seed"], &args["max_prompt_length"]),
+            (&12.into(), &4.into(), &42.into(), &20.into())
+        );
+        assert_eq!(args["extra_args"], serde_json::json!({"ignore_eos": true}));
+        assert_eq!(args["model_id"], "m");
+        let summary = json(&place.join("benchmark_summary.json"));
+        let total = if dialect == "evalscope-1.1.1" { "Total requests" } else { "Total Requests" };
+        assert_eq!(summary[total], 12);
+        assert!(place.join("benchmark_percentile.json").is_file());
+        let database = rusqlite::Connection::open(place.join("benchmark_data.db")).unwrap();
+        let rows: u32 =
+            database.query_row("select count(*) from result where success", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 12);
+
+        let run = Run::load(&folder.path().join("run")).unwrap();
+        assert_eq!(run.info.workload.source, format!("{dialect}/random"));
+        let verify = ["verify", "run/requests.tape.zst", "--regenerate"];
+        succeeded(&tokentape(verify).current_dir(&folder).output().unwrap());
+    }
+}
+
+#[test]
+fn a_sweep_has_a_folder_for_each_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, log) = mock(folder.path());
+    let line = evalscope(&mock.url, "--no-timestamp --name a:b --sleep-interval 0")
+        .replace("org/m", "m")
+        .replace("--parallel 4 --number 12", "--parallel 1 3 -n 2 6");
+    succeeded(&compat(folder.path(), "evalscope-1.14.1", &line).output().unwrap());
+    assert_eq!(arrived(mock, &log), 1 + 2 + 1 + 6);
+    let place = folder.path().join("outputs/a_b");
+    for (name, number) in [("parallel_1_number_2", 2), ("parallel_3_number_6", 6)] {
+        assert_eq!(json(&place.join(name).join("benchmark_summary.json"))["Total Requests"], number);
+        let run = Run::load(&folder.path().join("run").join(name)).unwrap();
+        assert_eq!(run.info.counts.succeeded, number);
+    }
+    let report = fs::read_to_string(place.join("performance_summary.txt")).unwrap();
+    assert!(report.contains("Performance Test Summary Report"), "{report}");
+}
+
+#[test]
+fn warmup_and_open_loop_of_evalscope() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, log) = mock(folder.path());
+    let line =
+        evalscope(&mock.url, "--open-loop --rate 40 --warmup-num 0.25 --no-test-connection --no-timestamp")
+            .replace("org/m", "m")
+            .replace("--parallel 4", "");
+    succeeded(&compat(folder.path(), "evalscope-1.14.1", &line).output().unwrap());
+    assert_eq!(arrived(mock, &log), 3 + 12);
+    let run = Run::load(&folder.path().join("run")).unwrap();
+    assert_eq!((run.info.traffic.warmup, run.info.counts.succeeded), (3, 12));
+    assert_eq!(run.timelines[11].scheduled_ns, 300_000_000, "the last is sent at number / rate");
+    assert!(folder.path().join("outputs/m/rate_40.0_number_12/benchmark_summary.json").is_file());
+}
+
+fn only(folder: &Path) -> PathBuf {
+    let entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    entries[0].clone()
+}
+
+#[test]
+fn what_cannot_be_honoured_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = "http://127.0.0.1:1";
+    for (dialect, line, expected) in [
+        (
+            "vllm-0.33.0",
+            vllm(url, "--profile"),
+            "--profile is a flag of vllm bench serve 0.33.0 that tokentape compat does not support",
+        ),
+        ("vllm-0.33.0", vllm(url, "--lora_modules a b"), "--lora-modules is a flag"),
+        (
+            "vllm-0.11.0",
+            vllm(url, "--num-warmups 1"),
+            "--num-warmups does not exist in vllm bench serve 0.11.0",
+        ),
+        ("vllm-0.33.0", vllm(url, "--nonesuch 1"), "has no flag --nonesuch"),
+        ("vllm-0.33.0", vllm(url, "--dataset-name hf"), "--dataset-name: 'hf' is not supported"),
+        ("vllm-0.33.0", vllm(url, "--endpoint /v1/completions"), "ends with 'chat/completions'"),
+        ("vllm-0.33.0", vllm(url, "--num-prompts many"), "--num-prompts: 'many'"),
+        ("vllm-0.33.0", vllm(url, "--goodput ttft=3"), "--goodput takes pairs of the form KEY:VALUE"),
+        ("evalscope-1.1.1", vllm(url, ""), "--as evalscope-1.1.1 is no version of vllm bench serve"),
+        (
+            "evalscope-1.14.1",
+            evalscope(url, "--multi-turn"),
+            "--multi-turn is a flag of evalscope perf 1.14.1",
+        ),
+        (
+            "evalscope-1.1.1",
+            evalscope(url, "--open-loop"),
+            "--open-loop does not exist in evalscope perf 1.1.1",
+        ),
+        ("evalscope-1.14.1", evalscope(url, "--number 1 2"), "--number has 2 values and --parallel 1"),
+        ("evalscope-1.14.1", evalscope(url, "--no-stream"), "--no-stream is a flag"),
+        ("evalscope-1.14.1", "sglang bench".to_owned(), "vllm bench serve"),
+    ] {
+        let error = failed(2, &compat(folder.path(), dialect, &line).output().unwrap());
+        assert!(error.contains(expected), "{line}: {error}");
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "nothing is left of what did not run");
+}
+
+#[test]
+fn help_names_every_flag_and_what_becomes_of_it() {
+    for (command, flags) in [
+        ("vllm bench serve --help", ["--burstiness", "--disable-tqdm", "--profile"]),
+        ("evalscope perf --help", ["--parallel", "--debug", "--multi-turn"]),
+    ] {
+        let output = tokentape(["compat"]).args(words(command)).output().unwrap();
+        let text = succeeded(&output);
+        let parts: Vec<&str> = text.split("\n\n").collect();
+        for (part, flag) in parts[1..].iter().zip(flags) {
+            assert!(part.contains(flag), "{part}");
+        }
+    }
+}
+
+/// A server that keeps connections and answers by path; it gives each request's head and path.
+fn server(answer: impl Fn(&str) -> Vec<u8> + Clone + Send + 'static) -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, heads) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, sender, answer) = (stream.unwrap(), sender.clone(), answer.clone());
+            std::thread::spawn(move || {
+                while let Some(request) = read_request(&mut stream) {
+                    let text = String::from_utf8(request).unwrap();
+                    let head = text.split("\r\n\r\n").next().unwrap().to_owned();
+                    let bytes = answer(&head);
+                    drop(sender.send(head));
+                    if stream.write_all(&bytes).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    (url, heads)
+}
+
+fn answered(head: &str) -> Vec<u8> {
+    if head.contains("completions HTTP") {
+        stream_of(&[TOKEN, USAGE, "[DONE]"], false)
+    } else {
+        b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec()
+    }
+}
+
+/// The request line and the headers' names, with the values that do not depend on the test.
+fn outline(head: &str) -> Vec<String> {
+    let mut lines = head.split("\r\n").map(str::to_owned);
+    let first = lines.next().unwrap();
+    let rest = lines.map(|line| {
+        let (name, value) = line.split_once(": ").unwrap();
+        match name.to_ascii_lowercase().as_str() {
+            name @ ("host" | "content-length") => name.to_owned(),
+            "x-request-id" => {
+                format!("x-request-id: {}", if value.starts_with("bench-") { "bench-…" } else { value })
+            }
+            name => format!("{name}: {value}"),
+        }
+    });
+    std::iter::once(first).chain(rest).collect()
+}
+
+/// The captures of the real clients (see `fixtures/requests`), name by name and value by value, in their order.
+#[test]
+fn headers_are_the_originals_in_their_order() {
+    let aiohttp = "accept: */*, accept-encoding: gzip, deflate, user-agent: Python/3.11 aiohttp/3.14.5";
+    let json = "content-type: application/json";
+    let cases = [
+        (
+            "vllm-0.11.0",
+            "openai-chat",
+            vec![
+                format!(
+                    "POST /v1/chat/completions HTTP/1.1, host, {json}, authorization: Bearer None, {aiohttp}, content-length"
+                ),
+                format!(
+                    "POST /v1/chat/completions HTTP/1.1, host, {json}, authorization: Bearer None, x-request-id: benchmark-serving0, {aiohttp}, content-length"
+                ),
+            ],
+        ),
+        (
+            "vllm-0.11.0",
+            "openai",
+            vec![
+                format!(
+                    "POST /v1/completions HTTP/1.1, host, authorization: Bearer None, {aiohttp}, content-length, {json}"
+                ),
+                format!(
+                    "POST /v1/completions HTTP/1.1, host, authorization: Bearer None, x-request-id: benchmark-serving0, {aiohttp}, content-length, {json}"
+                ),
+            ],
+        ),
+        (
+            "vllm-0.32.0",
+            "openai-chat",
+            vec![
+                format!("POST /tokenize HTTP/1.1, host, {aiohttp}, content-length, {json}"),
+                format!("GET /metrics HTTP/1.1, host, {aiohttp}"),
+                format!("GET /metrics HTTP/1.1, host, {aiohttp}"),
+                format!(
+                    "POST /v1/chat/completions HTTP/1.1, host, {json}, x-request-id: bench-…, {aiohttp}, content-length"
+                ),
+                format!("GET /metrics HTTP/1.1, host, {aiohttp}"),
+                format!("GET /metrics HTTP/1.1, host, {aiohttp}"),
+            ],
+        ),
+    ];
+    for (dialect, backend, expected) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let (url, heads) = server(answered);
+        let endpoint = if backend == "openai" { "completions" } else { "chat/completions" };
+        let line = vllm(&url, &format!("--backend {backend} --endpoint /v1/{endpoint} --num-prompts 1"));
+        succeeded(&compat(folder.path(), dialect, &line).output().unwrap());
+        let sent: Vec<String> = heads.try_iter().map(|head| outline(&head).join(", ")).collect();
+        assert_eq!(sent, expected, "{dialect} {backend}");
+    }
+    for dialect in ["evalscope-1.1.1", "evalscope-1.14.1"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (url, heads) = server(answered);
+        let line = evalscope(&url, "--number 1 --parallel 1 --headers X-A=b --api-key sk-secret");
+        succeeded(&compat(folder.path(), dialect, &line).output().unwrap());
+        let expected = format!(
+            "POST /v1/chat/completions HTTP/1.1, host, {json}, user-agent: modelscope_bench, x-a: b, authorization: Bearer sk-secret, accept: */*, accept-encoding: gzip, deflate, content-length"
+        );
+        let sent: Vec<String> = heads.try_iter().map(|head| outline(&head).join(", ")).collect();
+        assert_eq!(sent, [expected.clone(), expected], "{dialect}");
+        assert!(!holds(folder.path(), b"sk-secret"), "a key is kept nowhere");
+    }
+}
+
+/// Whether any file below a folder holds these bytes, compressed ones looked into.
+fn holds(folder: &Path, needle: &[u8]) -> bool {
+    fs::read_dir(folder).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return holds(&path, needle);
+        }
+        let bytes = fs::read(&path).unwrap();
+        let plain = zstd::bulk::decompress(&bytes, 1 << 24).unwrap_or_default();
+        [bytes, plain].iter().any(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
+    })
+}
+
+#[test]
+fn the_servers_counters_become_the_tables_sections() {
+    let folder = tempfile::tempdir().unwrap();
+    let scrapes = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let (url, _heads) = server(move |head| {
+        if !head.starts_with("GET /metrics") {
+            return answered(head);
+        }
+        // The first two scrapes come before the run.
+        let is_after = scrapes.fetch_add(1, std::sync::atomic::Ordering::SeqCst) >= 2;
+        let (drafts, drafted, accepted) = if is_after { (110, 330, 212) } else { (10, 30, 12) };
+        let text = format!(
+            "vllm:spec_decode_num_drafts_total {drafts}.0\nvllm:spec_decode_num_draft_tokens_total {drafted}.0\nvllm:spec_decode_num_accepted_tokens_total {accepted}.0\n"
+        );
+        format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{text}", text.len())
+            .into_bytes()
+    });
+    let line = vllm(&url, "--save-result --result-filename r.json");
+    let stdout = succeeded(&compat(folder.path(), "vllm-0.33.0", &line).output().unwrap());
+    assert!(stdout.contains("Speculative Decoding"), "{stdout}");
+    let result = json(&folder.path().join("r.json"));
+    assert_eq!(result["spec_decode_num_drafts"], 100);
+    assert_eq!(result["spec_decode_acceptance_length"], 3.0);
+}
+
+#[test]
+fn the_model_is_asked_for_where_none_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, _) = mock(folder.path());
+    let line = vllm(&mock.url, "--save-result --result-filename r.json").replace("--model m ", "");
+    let stdout = succeeded(&compat(folder.path(), "vllm-0.33.0", &line).output().unwrap());
+    assert!(stdout.contains("First model name: m, first model id: m\n"), "{stdout}");
+    assert_eq!(json(&folder.path().join("r.json"))["model_id"], "m");
+}
+
+#[test]
+fn a_server_that_refuses_is_one_clear_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Scripted::start(b"HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\nno model!".to_vec());
+    for (dialect, line) in
+        [("vllm-0.11.0", vllm(&server.url, "")), ("evalscope-1.14.1", evalscope(&server.url, ""))]
+    {
+        let error = failed(1, &compat(folder.path(), dialect, &line).output().unwrap());
+        assert!(error.contains("HTTP 404: no model!"), "{error}");
+    }
+    // Without a check beforehand, it is the run that fails, and its table and its record are left all the same.
+    let line = vllm(&server.url, "");
+    let output = compat(folder.path(), "vllm-0.33.0", &line).output().unwrap();
+    let error = failed(1, &output);
+    assert!(error.contains("12 of 12 requests failed") && error.contains("no model!"), "{error}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout)
+            .contains("Failed requests:                         12        \n")
+    );
+    assert_eq!(Run::load(&folder.path().join("run")).unwrap().info.counts.all_failed(), 12);
+}
