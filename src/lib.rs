@@ -13,6 +13,7 @@
 //! [`tape`], [`generate`], [`schedule`], [`timeline`], [`metrics`] and [`report`] are pure: they take time and bytes
 //! as values, read no clock and open no socket. [`replay`] is the edge that does.
 
+pub mod calibrate;
 pub mod cli;
 pub mod generate;
 pub mod metrics;

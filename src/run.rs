@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::calibrate::Calibration;
 use crate::tape::format::{Header, TokenizerId};
 use crate::timeline::Timeline;
 
@@ -53,6 +54,9 @@ pub struct RunInfo {
     pub verdict: Verdict,
     /// The machine that sent.
     pub machine: Machine,
+    /// The machine's last calibration before the run, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 /// What a run sent.
@@ -414,6 +418,7 @@ mod tests {
             verdict: Verdict::of(&counts),
             counts,
             machine: Machine::this(),
+            calibration: None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::progress::Progress;
 use super::{Failure, Outcome, interrupt, output};
+use crate::calibrate;
 use crate::metrics::{Dialect, Measurement};
 use crate::replay::engine::{Options, Report};
 use crate::replay::plan::PlanOptions;
@@ -236,6 +237,7 @@ impl Sending<'_> {
             verdict: Verdict::of(&counts),
             counts,
             machine: Machine::this(),
+            calibration: calibrate::cache::load(),
         };
         let summary =
             report::json(&measurement(&info, &report), Dialect::Native, &report::Options::default());
