@@ -246,11 +246,8 @@ impl Load {
                 missed.push(format!("{what} is off by {value:+.0} us, more than {mark:.0}"));
             }
         };
-        let mean_mark = if self.streams > marks::MANY_STREAMS {
-            marks::TTFT_MEAN_MANY_US
-        } else {
-            marks::TTFT_MEAN_US
-        };
+        let mean_mark =
+            if self.streams > marks::MANY_STREAMS { marks::TTFT_MEAN_MANY_US } else { marks::TTFT_MEAN_US };
         let metric = |name: &str| self.metrics.iter().find(|metric| metric.name == name);
         if let (Some(ttft), Some(itl)) = (metric("TTFT"), metric("ITL")) {
             hold("mean TTFT", ttft.mean_error(), mean_mark);
@@ -309,10 +306,7 @@ mod tests {
         assert_eq!(load(50, |_| 290e3, |_| 400e3).missed, Vec::<String>::new());
         assert_eq!(load(50, |_| -310e3, |_| 0.0).missed, ["mean TTFT is off by -310 us, more than 300"]);
         assert!(load(501, |_| -310e3, |_| 0.0).passed());
-        assert_eq!(
-            load(1000, |_| 510e3, |_| 0.0).missed,
-            ["mean TTFT is off by +510 us, more than 500"]
-        );
+        assert_eq!(load(1000, |_| 510e3, |_| 0.0).missed, ["mean TTFT is off by +510 us, more than 500"]);
         // 3 of 200 are more than 1 of 100.
         let few = |i: usize| if i < 3 { 2e6 } else { 0.0 };
         assert_eq!(load(50, few, |_| 0.0).missed, ["one TTFT of 100 is off by +2000 us, more than 1000"]);
@@ -339,7 +333,8 @@ mod tests {
     fn the_last_good_load_is_before_the_first_failure() {
         let good = |streams| load(streams, |_| 0.0, |_| 0.0);
         let bad = |streams| load(streams, |_| 1e6, |_| 0.0);
-        let last = |loads| Calibration::new(String::new(), String::new(), None, SETTING, loads).last_good_streams;
+        let last =
+            |loads| Calibration::new(String::new(), String::new(), None, SETTING, loads).last_good_streams;
         assert_eq!(last(vec![good(1), good(2), bad(4), good(8)]), Some(2));
         assert_eq!(last(vec![bad(1), good(2)]), None);
     }

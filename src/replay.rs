@@ -11,6 +11,7 @@
 //! to the collecting thread, which alone parses events ([`sse`], [`event`]) and makes [`crate::timeline::Timeline`]s.
 
 pub mod connection;
+mod drive;
 pub mod engine;
 pub mod event;
 pub mod exchange;

@@ -121,7 +121,9 @@ pub fn check<S: BuildHasher>(timelines: &[Timeline], truths: &HashMap<String, Tr
         check.matched += 1;
         check.ttft.add(first - timeline.dispatched_ns, true_first - truth.arrival_ns);
         check.e2el.add(last - timeline.dispatched_ns, truth.end_ns - truth.arrival_ns);
-        if let (Some(last), Some(true_last), gaps @ 1..) = (tokens.last(), truth.tokens_ns.last(), tokens.len() - 1) {
+        if let (Some(last), Some(true_last), gaps @ 1..) =
+            (tokens.last(), truth.tokens_ns.last(), tokens.len() - 1)
+        {
             check.tpot.measured_ns.push((last - first) as f64 / gaps as f64);
             check.tpot.true_ns.push((true_last - true_first) as f64 / gaps as f64);
         }

@@ -19,7 +19,11 @@ pub fn path() -> Option<PathBuf> {
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
         .or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")))?;
-    Some(cache.join("tokentape").join(format!("calibration-{}.json", digest(&Machine::this(), cpu().as_deref()))))
+    Some(
+        cache
+            .join("tokentape")
+            .join(format!("calibration-{}.json", digest(&Machine::this(), cpu().as_deref()))),
+    )
 }
 
 /// The last calibration of this machine. What another version wrote, or nobody can read, is as good as none.
@@ -55,7 +59,8 @@ fn read(path: &Path) -> Option<Calibration> {
 }
 
 fn digest(machine: &Machine, cpu: Option<&str>) -> String {
-    let facts = [&machine.system, &machine.arch, &machine.cpus.to_string(), cpu.unwrap_or_default()].join("\n");
+    let facts =
+        [&machine.system, &machine.arch, &machine.cpus.to_string(), cpu.unwrap_or_default()].join("\n");
     blake3::hash(facts.as_bytes()).to_hex()[..16].to_owned()
 }
 

@@ -52,10 +52,6 @@ impl Load {
         for (name, Spread { p50, p99, max }) in delays {
             text += &format!("{name:<16} {p50:>9.1} {p99:>9.1} {max:>9.1}\n");
         }
-        if self.passed() {
-            text + "PASS\n"
-        } else {
-            text + &format!("FAIL: {}\n", self.missed.join("; "))
-        }
+        if self.passed() { text + "PASS\n" } else { text + &format!("FAIL: {}\n", self.missed.join("; ")) }
     }
 }

@@ -86,7 +86,15 @@ pub(super) fn exec(args: Args) -> Outcome {
         if !args.quiet {
             eprintln!("{streams} streams");
         }
-        loads.push(measure(&args, setting, streams, &place.folder)?);
+        match measure(&args, setting, streams, &place.folder) {
+            Ok(load) => loads.push(load),
+            // So many streams cannot even be opened, and what was measured before stays.
+            Err(failure) if args.sweep && !loads.is_empty() => {
+                eprintln!("at {streams} streams: {}", failure.message());
+                break;
+            }
+            Err(failure) => return Err(failure),
+        }
         next = listed.next();
         if args.sweep {
             let good = loads.last().is_some_and(Load::passed);
