@@ -71,6 +71,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(&folder)?;
     let mut shown = Ok(());
     for streams in &args.streams {
+        let folder = folder.join(streams.to_string());
+        fs::create_dir_all(&folder)?;
         shown = load(&args, *streams, &folder);
         if shown.is_err() {
             break;
@@ -85,7 +87,7 @@ fn load(args: &Args, streams: usize, folder: &Path) -> Result<(), Box<dyn Error>
     let requests = streams * args.requests_per_stream;
     let tape = folder.join("load.tape.zst");
     let mut generate = Command::new(&args.tokentape);
-    generate.args(["generate", "random", "--requests", &requests.to_string(), "-o"]);
+    generate.args(["generate", "random", "--requests", &(requests + streams).to_string(), "-o"]);
     finish(generate.arg(&tape).stdout(Stdio::null()).spawn()?)?;
     let truth_log = folder.join("truth.jsonl");
     let (mock, address) = start_mock(args, &truth_log)?;
@@ -102,7 +104,7 @@ fn load(args: &Args, streams: usize, folder: &Path) -> Result<(), Box<dyn Error>
     let records = tokentape_mock::truth::read(&truth_log)?.records;
     let mut figures = Vec::new();
     for (client, output, cost) in runs {
-        figures.push((client, Figures::of(&client.check(&output, &records)?, cost)));
+        figures.push((client, Figures::of(&client.check(&output, &records)?, cost, streams)));
     }
     let of = |wanted: Client| {
         let runs: Vec<Figures> =
@@ -162,7 +164,8 @@ impl Client {
             Client::Tokentape => {
                 let mut command = Command::new(&args.tokentape);
                 command.arg("replay").arg(tape).args(["--url", &format!("http://{address}"), "--quiet"]);
-                command.args(["--requests", &requests, "--concurrency", &streams, "-o"]).arg(output);
+                command.args(["--requests", &requests, "--warmup", &streams, "--concurrency", &streams]);
+                command.arg("-o").arg(output);
                 command
             }
         };
@@ -250,11 +253,12 @@ struct Figures {
 }
 
 impl Figures {
-    fn of(check: &Check, cost: Cost) -> Self {
+    fn of(check: &Check, cost: Cost, warmup: usize) -> Self {
         let sizes: Vec<f64> = check.ttft.errors().iter().map(|error| error.abs()).collect();
         let p99 = |values: &[f64]| percentile(&sorted(values), 99.0) / 1e3;
-        // Each answer has a role chunk before its tokens and `[DONE]` after them.
-        let events = (check.itl.true_ns.len() + 3 * check.ttft.true_ns.len()) as f64;
+        // Each answer has a role chunk before its tokens and `[DONE]` after them; the warm-up's are as long, and cost too.
+        let answers = check.ttft.true_ns.len() as f64;
+        let events = (check.itl.true_ns.len() as f64 + 3.0 * answers) * (answers + warmup as f64) / answers;
         Self {
             cpu_us_per_event: cost.cpu_us / events,
             memory_mb: cost.memory_mb,

@@ -30,7 +30,8 @@ pub(crate) struct Answer {
     pub(crate) events_ns: Vec<u64>,
 }
 
-/// Sends the tape's first `requests` requests with `streams` of them in flight, and writes an [`Answer`] a line.
+/// Sends the tape's first `requests` requests after one more a stream to warm up, with `streams` of them in flight, and
+/// writes an [`Answer`] a line.
 pub(crate) fn run(
     tape: &Path,
     address: SocketAddr,
@@ -39,7 +40,7 @@ pub(crate) fn run(
     output: &Path,
 ) -> Result<(), Box<dyn Error>> {
     let mut queue = VecDeque::new();
-    for request in Reader::open(tape)?.requests().take(requests) {
+    for request in Reader::open(tape)?.requests().take(requests + streams) {
         let request = request?;
         let head = format!(
             "{} {} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -58,7 +59,14 @@ pub(crate) fn run(
         socket.set_nonblocking(true)?;
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
         epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, token as u64))?;
-        slots.push(Slot { socket, body: Vec::new(), scanned: 0, dispatched_ns: 0, events_ns: Vec::new() });
+        slots.push(Slot {
+            socket,
+            body: Vec::new(),
+            scanned: 0,
+            dispatched_ns: 0,
+            events_ns: Vec::new(),
+            is_warm: false,
+        });
     }
     for slot in &mut slots {
         slot.send(&mut queue)?;
@@ -71,7 +79,10 @@ pub(crate) fn run(
         for event in &ready[..count] {
             let slot = &mut slots[usize::try_from(event.data())?];
             if slot.receive(ahead_ns)? {
-                answers.push(slot.answer()?);
+                let answer = slot.answer()?;
+                if std::mem::replace(&mut slot.is_warm, true) {
+                    answers.push(answer);
+                }
                 busy -= usize::from(!slot.send(&mut queue)?);
             }
         }
@@ -92,6 +103,7 @@ struct Slot {
     scanned: usize,
     dispatched_ns: u64,
     events_ns: Vec<u64>,
+    is_warm: bool,
 }
 
 impl Slot {
@@ -114,7 +126,11 @@ impl Slot {
                 Err(nix::Error::EAGAIN) => return Ok(false),
                 Err(error) => return Err(error.into()),
             };
-            let arrived_ns = u64::try_from(stamp_ns.ok_or("the kernel stamped nothing")? - ahead_ns)?;
+            // The kernel begins to stamp a moment after the first socket asks for it: in the warm-up.
+            let arrived_ns = match stamp_ns {
+                Some(stamp_ns) => u64::try_from(stamp_ns - ahead_ns)?,
+                None => tokentape_pacer::monotonic_ns(),
+            };
             self.body.extend_from_slice(&buffer[..bytes]);
             let from = self.scanned.saturating_sub(MARK.len() - 1);
             let marks = memchr::memmem::find_iter(&self.body[from..], MARK).count();
