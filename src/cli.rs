@@ -3,9 +3,11 @@
 mod bundled;
 mod calibrate;
 mod cat;
+mod compare;
 mod compat;
 mod demo;
 mod exit;
+mod export;
 mod generate;
 mod inspect;
 mod interrupt;
@@ -39,10 +41,12 @@ Examples:
   tokentape generate random --requests 500 --input-tokens 100 --output-tokens 100 -o load.tape.zst
   tokentape replay load.tape.zst --url http://127.0.0.1:8000 --model my-model --concurrency 50 -o runs/first
   tokentape report runs/first --dialect vllm-0.11.0
+  tokentape compare runs/first runs/second --tolerance 3% --gate
+  tokentape compat vllm bench serve --model my-model --num-prompts 500 --max-concurrency 50
 
 Exit codes:
   0  good
-  1  the run failed, or is INVALID
+  1  the run failed or is INVALID, a gate tripped, or what was asked cannot be done with this input
   2  usage: an argument is wrong or missing
   3  input unreadable: a tape, a run, a tokenizer";
 
@@ -64,6 +68,10 @@ enum Command {
     Replay(replay::Args),
     /// Show a run's figures as a dialect defines them
     Report(report::Args),
+    /// Compare runs, or other tools' results, metric by metric
+    Compare(compare::Args),
+    /// Write a tape's prompts for another tool, and print the command that sends them
+    Export(export::Args),
     /// Run another tool's command: its flags, requests, table and result files
     Compat(compat::Args),
     /// Run the bundled mock server
@@ -82,6 +90,8 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::exec(args),
         Command::Replay(args) => replay::exec(args),
         Command::Report(args) => report::exec(args),
+        Command::Compare(args) => compare::exec(args),
+        Command::Export(args) => export::exec(args),
         Command::Compat(args) => compat::exec(args),
         Command::Mock(args) => mock::exec(args),
     };

@@ -87,7 +87,10 @@ pub enum Error {
         reason: String,
     },
     /// A source that needs a data file, without one.
-    #[error("{source_name} takes its prompts from a file, and a tape does not hold that: give it the {name}")]
+    #[error(
+        "{source_name} takes its prompts from a {name}, which a tape does not hold: make another tape of it with \
+         `generate dataset`, and compare the workload digests"
+    )]
     MissingData {
         /// The source.
         source_name: String,
@@ -115,6 +118,16 @@ pub fn regenerate_with(
     threads: usize,
     sink: Sink,
 ) -> Result<Made, Error> {
+    enum Source {
+        Random(Params),
+        Peer(compat::Peer),
+    }
+    let source = if header.source == random::SOURCE {
+        Source::Random(Params::from_header(header)?)
+    } else {
+        let unknown = || Error::UnknownSource { name: header.source.clone() };
+        Source::Peer(compat::Peer::from_header(header)?.ok_or_else(unknown)?)
+    };
     if let Some(id) = header.tokenizer.as_ref().filter(|id| id.digest != tokenizer.digest()) {
         return Err(Error::OtherTokenizer {
             name: id.name.clone(),
@@ -122,12 +135,9 @@ pub fn regenerate_with(
             found: tokenizer.digest().to_owned(),
         });
     }
-    if header.source == random::SOURCE {
-        return Random::new(Params::from_header(header)?, tokenizer)?.run(threads, sink);
-    }
-    match compat::Peer::from_header(header)? {
-        Some(peer) => compat::feed(peer.requests(tokenizer, None)?, sink),
-        None => Err(Error::UnknownSource { name: header.source.clone() }),
+    match source {
+        Source::Random(params) => Random::new(params, tokenizer)?.run(threads, sink),
+        Source::Peer(peer) => compat::feed(peer.requests(tokenizer, None)?, sink),
     }
 }
 

@@ -9,6 +9,8 @@
 //! connections pinned to it; each slot holds one [`connection`] and polls it in the task that reads the body. The
 //! [`transport`] under hyper stamps each socket read before anything looks at the bytes. A finished [`exchange`] goes
 //! to the collecting thread, which alone parses events ([`sse`], [`event`]) and makes [`crate::timeline::Timeline`]s.
+//!
+//! [`side`] makes requests beside the measured ones: readiness checks, scrapes.
 
 pub mod connection;
 mod drive;

@@ -59,7 +59,8 @@ pub struct Timeline {
     /// The `finish_reason` of the last choice that had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<String>,
-    /// The generated text, kept only where the server sent no usage, so that its tokens can still be counted.
+    /// The generated text, kept where the server sent no usage, so that its tokens can still be counted, and where it
+    /// was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
 }

@@ -157,6 +157,7 @@ fn measure(args: &Args, setting: Setting, streams: u32, folder: &Path) -> Result
             schedule: None,
             workers: args.workers as usize,
             timeout: TIMEOUT,
+            keeps_text: false,
         },
         output: &run,
         force: true,

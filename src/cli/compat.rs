@@ -9,6 +9,7 @@ mod vllm;
 
 use std::path::PathBuf;
 
+use super::replay::wall_clock;
 use super::{Failure, Outcome, output};
 use crate::metrics::{Dialect, evalscope as evalscope_metrics, vllm as vllm_metrics};
 
@@ -103,6 +104,11 @@ fn note_no_effect(command: &str, names: &[&str]) {
     if !names.is_empty() {
         eprintln!("note: taken for {command}, without effect here: {}", names.join(", "));
     }
+}
+
+/// What the peers draw anew for each run, from the time and the process.
+fn drawn() -> blake3::Hash {
+    blake3::hash(format!("{:?} {}", wall_clock(), std::process::id()).as_bytes())
 }
 
 /// A moment as the peers write it into names: digits of the date, then those of the time. UTC.

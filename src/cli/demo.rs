@@ -79,6 +79,7 @@ pub(super) fn exec(args: Args) -> Outcome {
             schedule: None,
             workers: 1,
             timeout: Duration::from_secs(60),
+            keeps_text: false,
         },
         output: &run,
         force: true,

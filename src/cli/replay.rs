@@ -1,7 +1,7 @@
 //! `tokentape replay`: send a tape to a server and measure each request.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::progress::Progress;
 use super::{Failure, Outcome, interrupt, output};
@@ -92,6 +92,7 @@ pub(super) fn exec(args: Args) -> Outcome {
             schedule: None,
             workers: args.workers as usize,
             timeout: args.timeout,
+            keeps_text: false,
         },
         output: &args.output,
         force: args.force,
@@ -248,8 +249,13 @@ impl Sending<'_> {
 
 /// The wall clock's time, for people; everything measured uses the monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "the one place that tells the date of a run")]
+pub(super) fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
+/// The wall clock's time in words.
 pub(super) fn now() -> String {
-    humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
+    humantime::format_rfc3339_seconds(wall_clock()).to_string()
 }
 
 impl From<replay::Error> for Failure {

@@ -1,4 +1,4 @@
-//! `tokentape report`: a run's figures, as a dialect defines them.
+//! `tokentape report`: a run's figures, as a dialect defines them; or those of another tool's result.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,17 +7,18 @@ use super::{Failure, Outcome, output};
 use crate::metrics::{Dialect, Measurement};
 use crate::report;
 use crate::run::Run;
+use crate::{compare, convert};
 
 /// Show a run's figures as a dialect defines them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// The run's folder
+    /// The run's folder; or a vLLM result file, or an evalscope output folder
     run: PathBuf,
     /// Whose definitions, and whose table: native, vllm-0.11.0, vllm-0.32.0, vllm-0.33.0, evalscope-1.1.1 or
-    /// evalscope-1.14.1
-    #[arg(long, value_name = "DIALECT", default_value_t = Dialect::Native)]
-    dialect: Dialect,
+    /// evalscope-1.14.1 [default: native]
+    #[arg(long, value_name = "DIALECT")]
+    dialect: Option<Dialect>,
     /// The form of the output
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -44,27 +45,13 @@ Examples:
   tokentape report runs/first
   tokentape report runs/first --dialect vllm-0.11.0
   tokentape report runs/first --dialect evalscope-1.1.1 --json
-  tokentape report runs/first --format hlog -o first.hlog";
+  tokentape report runs/first --format hlog -o first.hlog
+  tokentape report vllm-result.json";
 
 pub(super) fn exec(args: Args) -> Outcome {
-    let run = Run::load(&args.run).map_err(Failure::input)?;
-    let measurement = Measurement {
-        timelines: &run.timelines,
-        duration_ns: run.info.duration_ns,
-        concurrency: run.info.traffic.concurrency,
-        request_rate: run.info.traffic.request_rate,
-    };
-    let options = report::Options::default();
-    let format = if args.json { Format::Json } else { args.format };
-    let bytes = match format {
-        Format::Table if args.dialect == Dialect::Native => {
-            let table = report::render(&measurement, args.dialect, &options);
-            format!("{table}verdict: {}\n", run.info.verdict.line()).into_bytes()
-        }
-        Format::Table => report::render(&measurement, args.dialect, &options).into_bytes(),
-        Format::Json => report::json(&measurement, args.dialect, &options).into_bytes(),
-        Format::Hlog => report::hlog::hlog(&measurement).map_err(Failure::run)?,
-    };
+    let is_run = args.run.join("run.json").exists();
+    // What is not there at all was meant to be a run.
+    let bytes = if is_run || !args.run.exists() { of_run(&args)? } else { of_foreign(&args)? };
     match &args.output {
         Some(path) => {
             let mut file = output::create(path)?;
@@ -72,5 +59,58 @@ pub(super) fn exec(args: Args) -> Outcome {
             Ok(())
         }
         None => output::print_bytes(&bytes),
+    }
+}
+
+impl Args {
+    fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
+}
+
+fn of_run(args: &Args) -> Result<Vec<u8>, Failure> {
+    let run = Run::load(&args.run).map_err(Failure::input)?;
+    let dialect = args.dialect.unwrap_or_default();
+    let measurement = Measurement {
+        timelines: &run.timelines,
+        duration_ns: run.info.duration_ns,
+        concurrency: run.info.traffic.concurrency,
+        request_rate: run.info.traffic.request_rate,
+    };
+    let options = report::Options::default();
+    Ok(match args.format() {
+        Format::Table if dialect == Dialect::Native => {
+            let table = report::render(&measurement, dialect, &options);
+            format!("{table}verdict: {}\n", run.info.verdict.line()).into_bytes()
+        }
+        Format::Table => report::render(&measurement, dialect, &options).into_bytes(),
+        Format::Json => report::json(&measurement, dialect, &options).into_bytes(),
+        Format::Hlog => report::hlog::hlog(&measurement).map_err(Failure::run)?,
+    })
+}
+
+/// Another tool's figures under their neutral names: each result of the file, where it holds several.
+fn of_foreign(args: &Args) -> Result<Vec<u8>, Failure> {
+    let results = convert::load(&args.run).map_err(Failure::input)?;
+    if let Some(dialect) = args.dialect {
+        return Err(Failure::usage(format_args!(
+            "--dialect {dialect}: {} is another tool's result, with that tool's definitions; only a run can be seen \
+             through a dialect",
+            args.run.display()
+        )));
+    }
+    match args.format() {
+        Format::Table => {
+            let tables: Vec<String> = results.iter().map(compare::figures_table).collect();
+            Ok(tables.join("\n").into_bytes())
+        }
+        Format::Json => {
+            let objects: Vec<_> = results.iter().map(compare::figures_json).collect();
+            Ok(format!("{:#}\n", serde_json::json!({ "results": objects })).into_bytes())
+        }
+        Format::Hlog => Err(Failure::usage(format_args!(
+            "--format hlog: {} is another tool's result; only a run has an interval log",
+            args.run.display()
+        ))),
     }
 }

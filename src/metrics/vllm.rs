@@ -12,11 +12,11 @@ mod counters;
 mod figures;
 mod request;
 
-use serde::{Deserialize, Serialize};
-
 pub use self::counters::{Diffusion, DiffusionCounters, Probes, SpecDecode, SpecDecodeCounters};
 pub use self::figures::{Goodput, Metrics, Settings, Stats, calculate};
 pub use self::request::{Arrivals, Output, outputs};
+
+use serde::{Deserialize, Serialize};
 
 use super::messages;
 use super::stats::Numpy;

@@ -38,6 +38,8 @@ pub struct Options {
     pub workers: usize,
     /// The time limit of each request, from its dispatch.
     pub timeout: Duration,
+    /// Whether each timeline keeps the generated text; else only those without a server's count of its tokens do.
+    pub keeps_text: bool,
 }
 
 /// What a replay brought.
@@ -97,7 +99,8 @@ pub fn run(
             scope.spawn(move || shared.work(slots.collect(), &ended, &interrupt));
         }
         drop(ended);
-        for exchange in exchanges {
+        for mut exchange in exchanges {
+            exchange.keeps_text = options.keeps_text;
             // The warm-up was sent before the start, however late this thread comes to see it.
             match shared.start.get().filter(|origin| exchange.dispatched >= **origin) {
                 Some(origin) => {
@@ -199,7 +202,7 @@ struct Shared<'p> {
     fault: Mutex<Option<Error>>,
 }
 
-impl<'p> Shared<'p> {
+impl Shared<'_> {
     /// One worker's life: connect, warm up, measure; in step with the others.
     fn work(&self, slots: Vec<u32>, ended: &Sender<Exchange>, interrupt: &watch::Receiver<bool>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();

@@ -35,6 +35,8 @@ pub struct Exchange {
     pub ended: u64,
     /// How it ended, as HTTP sees it.
     pub ending: Ending,
+    /// Whether the timeline is to have the generated text in any case; else only where the server sent no usage.
+    pub keeps_text: bool,
     /// The tape's token counts.
     tokens: (Option<u32>, Option<u32>),
 }
@@ -102,6 +104,7 @@ impl Exchange {
             stamps: Stamps::default(),
             ended: dispatched,
             ending: Ending::Cancelled,
+            keeps_text: false,
             tokens: (request.input_tokens, request.output_tokens),
         }
     }
@@ -128,7 +131,9 @@ impl Exchange {
         let mut fault = None;
         let is_readable = |head: &Head| head.status == 200 && head.is_stream && head.encoding.is_none();
         if self.head.as_ref().is_some_and(is_readable) {
-            fault = read_events(&self.body, &self.marks, &mut timeline);
+            let text;
+            (text, fault) = read_events(&self.body, &self.marks, &mut timeline);
+            timeline.text = Some(text).filter(|_| self.keeps_text || timeline.usage.is_none());
         }
         timeline.outcome = outcome(&self.ending, self.head.as_ref(), &self.body, &timeline.events, fault);
         timeline.reads = Reads {
@@ -140,8 +145,9 @@ impl Exchange {
     }
 }
 
-/// Reads the body's events into the timeline; returns the first event that says, or is, a fault.
-fn read_events(body: &[u8], marks: &[Mark], timeline: &mut Timeline) -> Option<Outcome> {
+/// Reads the body's events into the timeline; returns the generated text, and the first event that says, or is, a
+/// fault.
+fn read_events(body: &[u8], marks: &[Mark], timeline: &mut Timeline) -> (String, Option<Outcome>) {
     let mut marks = marks.iter();
     let mut mark = Mark { read: 0, end: 0 };
     let mut fault = None;
@@ -182,11 +188,8 @@ fn read_events(body: &[u8], marks: &[Mark], timeline: &mut Timeline) -> Option<O
             timeline.finish_reason = Some(reason.into_owned());
         }
     }
-    if timeline.usage.is_none() {
-        timeline.text = Some(text);
-    }
     events.tokens = running_counts(&events.facts, &running);
-    fault
+    (text, fault)
 }
 
 /// The running count of completion tokens after each event, where the server sends one with every choice.
@@ -313,6 +316,13 @@ mod tests {
         assert_eq!(timeline.response_id.as_deref(), Some("chatcmpl-1"));
         assert_eq!(timeline.finish_reason.as_deref(), Some("length"));
         assert_eq!(timeline.text, None);
+    }
+
+    #[test]
+    fn the_text_is_kept_where_it_is_asked_for() {
+        let mut exchange = exchange(&[ROLE, TOKEN, LAST, USAGE, DONE], Ending::Complete);
+        exchange.keeps_text = true;
+        assert_eq!(exchange.timeline(900).text.as_deref(), Some("xy"));
     }
 
     #[test]

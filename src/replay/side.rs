@@ -44,16 +44,19 @@ impl Answer {
     }
 }
 
-/// Sends one request and waits for the whole answer. Blocks the calling thread.
-pub fn send(target: &Target, request: &Prepared, timeout: Duration) -> Result<Answer, Error> {
+/// Sends one request and waits for the whole answer, or until `interrupt` turns true. Blocks the calling thread.
+pub fn send(
+    target: &Target,
+    request: &Prepared,
+    timeout: Duration,
+    interrupt: &watch::Receiver<bool>,
+) -> Result<Answer, Error> {
     let connector = Connector::new(target)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let now = monotonic_ns();
     let exchange = Exchange::new(request, 0, now, now);
-    // Nobody interrupts a side request but the signal that ends the program.
-    let (_never, interrupt) = watch::channel(false);
     let slot = Slot { number: 0, connection: None };
-    let carry = slot.carry(exchange, request, (&connector, target), timeout, interrupt);
+    let carry = slot.carry(exchange, request, (&connector, target), timeout, interrupt.clone());
     let (_, exchange) = runtime.block_on(carry);
     let (status, body) = (exchange.head.as_ref().map(|head| head.status), exchange.body.clone());
     Ok(Answer { status, body, outcome: exchange.timeline(now).outcome })

@@ -97,12 +97,6 @@ impl Target {
         Ok(())
     }
 
-    /// Puts other headers in place of all of them; sent in this order, and with names in `Title-Case`.
-    pub fn set_headers(&mut self, headers: HeaderMap) {
-        self.headers = headers;
-        self.title_case = true;
-    }
-
     /// The headers of every request.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {

@@ -4,13 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::Value;
 use tokentape::run::Run;
 
-use crate::support::{Mock, Scripted, failed, read_request, shown, stream_of, tokentape};
+use crate::support::{Mock, Scripted, failed, read_request, shown, signal, stream_of, tokentape};
 
 const TOKEN: &str = r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}"#;
 const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":1}}"#;
@@ -100,15 +100,14 @@ fn vllm_bench_serve_of_each_version() {
             fs::read_dir(folder.path().join("out")).unwrap().map(|file| file.unwrap().path()).collect();
         let [file] = files.as_slice() else { panic!("{files:?}") };
         let name = file.file_name().unwrap().to_str().unwrap();
-        assert!(
-            name.starts_with("openai-chat-infqps-concurrency4-m-20") && name.ends_with(".json"),
-            "{name}"
-        );
+        assert!(name.starts_with("openai-chat-infqps-concurrency4-m-20"), "{name}");
         let result = json(file);
         let first =
             ["date", "endpoint_type", "backend", "label", "model_id", "tokenizer_id", "num_prompts", "tp"];
         assert_eq!(keys(&result)[..first.len()], first);
         assert_eq!(result["ttfts"].as_array().unwrap().len(), 12);
+        let texts = result["generated_texts"].as_array().unwrap();
+        assert!(texts.iter().all(|text| !text.as_str().unwrap().is_empty()), "{texts:?}");
         assert_eq!(
             (&result["completed"], &result["tokenizer_id"]),
             (&Value::from(12), &Value::from("embedded"))
@@ -162,6 +161,68 @@ fn a_finite_rate_is_the_peers_schedule() {
     let traffic = &run.info.traffic;
     assert_eq!((traffic.concurrency, traffic.request_rate), (None, Some(10.0)));
     assert_eq!(traffic.arrival.as_deref(), Some("poisson"));
+}
+
+#[test]
+fn a_ramp_up_names_its_file_and_tells_each_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, _) = mock(folder.path());
+    let line = format!(
+        "vllm bench serve --base-url {} --model org/m --served-model-name m --tokenizer embedded --random-input-len 10 --random-output-len 3 --num-prompts 6 --burstiness inf --ramp-up-strategy linear --ramp-up-start-rps 20 --ramp-up-end-rps 22 --save-result --label mine",
+        mock.url
+    );
+    let stdout = succeeded(&compat(folder.path(), "vllm-0.33.0", &line).output().unwrap());
+    assert!(
+        stdout.contains("Traffic ramp-up strategy: linear.\nWill increase RPS from 20 to 22 RPS over"),
+        "{stdout}"
+    );
+    let files = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let name = files.into_iter().find(|name| name.starts_with("mine-")).unwrap();
+    assert!(name.starts_with("mine-ramp-up-linear-20qps-22qps-m-20"), "{name}");
+    // Python writes an infinite burstiness in a way that JSON does not know, and so does this.
+    let text = fs::read_to_string(folder.path().join(name)).unwrap();
+    let result: Value =
+        serde_json::from_str(&text.replace("\"burstiness\": Infinity", "\"burstiness\": null")).unwrap();
+    assert_eq!(result["model_id"], "org/m");
+    let rates: Vec<&Value> =
+        result["rps_change_events"].as_array().unwrap().iter().map(|event| &event["rps"]).collect();
+    assert_eq!(rates, [20, 21, 22]);
+    let run = Run::load(&folder.path().join("run")).unwrap();
+    // 1/20 s, then each gap a little shorter.
+    let gaps: Vec<u64> =
+        run.timelines.windows(2).map(|two| two[1].scheduled_ns - two[0].scheduled_ns).collect();
+    assert_eq!(run.timelines[0].scheduled_ns, 50_000_000);
+    assert!(gaps.iter().rev().is_sorted() && gaps[4] == 45_454_545, "{gaps:?}");
+}
+
+#[test]
+fn data_sets_are_read_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, _) = mock(folder.path());
+    fs::write(
+        folder.path().join("p.jsonl"),
+        "{\"prompt\": \"one two three\"}\n{\"prompt\": \"four five six\"}\n",
+    )
+    .unwrap();
+    fs::write(folder.path().join("p.txt"), "one two three\nfour five six\n").unwrap();
+    let vllm = format!(
+        "vllm bench serve --base-url {} --model m --tokenizer embedded --dataset-name custom --dataset-path p.jsonl --skip-chat-template --custom-output-len 3 --num-prompts 2",
+        mock.url
+    );
+    let evalscope = format!(
+        "evalscope perf --url {}/v1 --model m --dataset line_by_line --dataset-path p.txt --number 2 --max-tokens 3 --no-timestamp",
+        mock.url
+    );
+    for (dialect, line) in [("vllm-0.33.0", &vllm), ("evalscope-1.14.1", &evalscope)] {
+        succeeded(&compat(folder.path(), dialect, &format!("--force {line}")).output().unwrap());
+        let cat = tokentape(["cat", "run/requests.tape.zst"]).current_dir(&folder).output().unwrap();
+        let text = succeeded(&cat);
+        assert!(text.contains("one two three") && text.contains("four five six"), "{text}");
+        let missing = line.replace("p.jsonl", "q").replace("p.txt", "q");
+        let error =
+            failed(3, &compat(folder.path(), dialect, &format!("--force {missing}")).output().unwrap());
+        assert!(error.contains("cannot read q"), "{error}");
+    }
 }
 
 #[test]
@@ -271,6 +332,8 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         ("vllm-0.33.0", vllm(url, "--dataset-name hf"), "--dataset-name: 'hf' is not supported"),
         ("vllm-0.33.0", vllm(url, "--endpoint /v1/completions"), "ends with 'chat/completions'"),
         ("vllm-0.33.0", vllm(url, "--num-prompts many"), "--num-prompts: 'many'"),
+        ("vllm-0.33.0", vllm(url, "--num-prompts 0"), "--num-prompts must be at least 1"),
+        ("vllm-0.33.0", vllm(url, "--random-range-ratio 1.5"), "--random-range-ratio must be"),
         ("vllm-0.33.0", vllm(url, "--goodput ttft=3"), "--goodput takes pairs of the form KEY:VALUE"),
         ("evalscope-1.1.1", vllm(url, ""), "--as evalscope-1.1.1 is no version of vllm bench serve"),
         (
@@ -291,6 +354,28 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         assert!(error.contains(expected), "{line}: {error}");
     }
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "nothing is left of what did not run");
+}
+
+#[test]
+fn a_sweep_is_interrupted_between_its_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mock, log) = mock(folder.path());
+    let line = evalscope(&mock.url, "--no-timestamp --sleep-interval 600")
+        .replace("org/m", "m")
+        .replace("--parallel 4 --number 12", "--parallel 1 1 --number 2 2");
+    let process = compat(folder.path(), "evalscope-1.14.1", &line)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let first = folder.path().join("outputs/m/parallel_1_number_2/benchmark_data.db");
+    while !first.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // The database is the last thing before the pause; a signal that comes earlier ends the sweep as well.
+    signal(&process, "INT");
+    assert!(failed(1, &process.wait_with_output().unwrap()).contains("interrupted"));
+    assert_eq!(arrived(mock, &log), 1 + 2);
 }
 
 #[test]
@@ -340,16 +425,16 @@ fn answered(head: &str) -> Vec<u8> {
     }
 }
 
-/// The request line and the headers' names, with the values that do not depend on the test.
+/// The request line and the headers' names as sent, with the values that do not depend on the test.
 fn outline(head: &str) -> Vec<String> {
     let mut lines = head.split("\r\n").map(str::to_owned);
     let first = lines.next().unwrap();
     let rest = lines.map(|line| {
         let (name, value) = line.split_once(": ").unwrap();
-        match name.to_ascii_lowercase().as_str() {
-            name @ ("host" | "content-length") => name.to_owned(),
-            "x-request-id" => {
-                format!("x-request-id: {}", if value.starts_with("bench-") { "bench-…" } else { value })
+        match name {
+            name @ ("Host" | "Content-Length") => name.to_owned(),
+            "X-Request-Id" => {
+                format!("X-Request-Id: {}", if value.starts_with("bench-") { "bench-…" } else { value })
             }
             name => format!("{name}: {value}"),
         }
@@ -357,21 +442,21 @@ fn outline(head: &str) -> Vec<String> {
     std::iter::once(first).chain(rest).collect()
 }
 
-/// The captures of the real clients (see `fixtures/requests`), name by name and value by value, in their order.
+/// As captured from the real clients on Python 3.11 with aiohttp 3.14.5, name by name and value by value.
 #[test]
 fn headers_are_the_originals_in_their_order() {
-    let aiohttp = "accept: */*, accept-encoding: gzip, deflate, user-agent: Python/3.11 aiohttp/3.14.5";
-    let json = "content-type: application/json";
+    let aiohttp = "Accept: */*, Accept-Encoding: gzip, deflate, User-Agent: Python/3.11 aiohttp/3.14.5";
+    let json = "Content-Type: application/json";
     let cases = [
         (
             "vllm-0.11.0",
             "openai-chat",
             vec![
                 format!(
-                    "POST /v1/chat/completions HTTP/1.1, host, {json}, authorization: Bearer None, {aiohttp}, content-length"
+                    "POST /v1/chat/completions HTTP/1.1, Host, {json}, Authorization: Bearer None, {aiohttp}, Content-Length"
                 ),
                 format!(
-                    "POST /v1/chat/completions HTTP/1.1, host, {json}, authorization: Bearer None, x-request-id: benchmark-serving0, {aiohttp}, content-length"
+                    "POST /v1/chat/completions HTTP/1.1, Host, {json}, Authorization: Bearer None, X-Request-Id: benchmark-serving0, {aiohttp}, Content-Length"
                 ),
             ],
         ),
@@ -380,10 +465,10 @@ fn headers_are_the_originals_in_their_order() {
             "openai",
             vec![
                 format!(
-                    "POST /v1/completions HTTP/1.1, host, authorization: Bearer None, {aiohttp}, content-length, {json}"
+                    "POST /v1/completions HTTP/1.1, Host, Authorization: Bearer None, {aiohttp}, Content-Length, {json}"
                 ),
                 format!(
-                    "POST /v1/completions HTTP/1.1, host, authorization: Bearer None, x-request-id: benchmark-serving0, {aiohttp}, content-length, {json}"
+                    "POST /v1/completions HTTP/1.1, Host, Authorization: Bearer None, X-Request-Id: benchmark-serving0, {aiohttp}, Content-Length, {json}"
                 ),
             ],
         ),
@@ -391,14 +476,14 @@ fn headers_are_the_originals_in_their_order() {
             "vllm-0.32.0",
             "openai-chat",
             vec![
-                format!("POST /tokenize HTTP/1.1, host, {aiohttp}, content-length, {json}"),
-                format!("GET /metrics HTTP/1.1, host, {aiohttp}"),
-                format!("GET /metrics HTTP/1.1, host, {aiohttp}"),
+                format!("POST /tokenize HTTP/1.1, Host, {aiohttp}, Content-Length, {json}"),
+                format!("GET /metrics HTTP/1.1, Host, {aiohttp}"),
+                format!("GET /metrics HTTP/1.1, Host, {aiohttp}"),
                 format!(
-                    "POST /v1/chat/completions HTTP/1.1, host, {json}, x-request-id: bench-…, {aiohttp}, content-length"
+                    "POST /v1/chat/completions HTTP/1.1, Host, {json}, X-Request-Id: bench-…, {aiohttp}, Content-Length"
                 ),
-                format!("GET /metrics HTTP/1.1, host, {aiohttp}"),
-                format!("GET /metrics HTTP/1.1, host, {aiohttp}"),
+                format!("GET /metrics HTTP/1.1, Host, {aiohttp}"),
+                format!("GET /metrics HTTP/1.1, Host, {aiohttp}"),
             ],
         ),
     ];
@@ -417,7 +502,7 @@ fn headers_are_the_originals_in_their_order() {
         let line = evalscope(&url, "--number 1 --parallel 1 --headers X-A=b --api-key sk-secret");
         succeeded(&compat(folder.path(), dialect, &line).output().unwrap());
         let expected = format!(
-            "POST /v1/chat/completions HTTP/1.1, host, {json}, user-agent: modelscope_bench, x-a: b, authorization: Bearer sk-secret, accept: */*, accept-encoding: gzip, deflate, content-length"
+            "POST /v1/chat/completions HTTP/1.1, Host, {json}, User-Agent: modelscope_bench, X-A: b, Authorization: Bearer sk-secret, Accept: */*, Accept-Encoding: gzip, deflate, Content-Length"
         );
         let sent: Vec<String> = heads.try_iter().map(|head| outline(&head).join(", ")).collect();
         assert_eq!(sent, [expected.clone(), expected], "{dialect}");

@@ -180,7 +180,7 @@ fn what_the_client_cannot_do_is_refused_by_its_flag() {
         (Params { prefix_count: 0, ..good.clone() }, "--prefix-count must be at least 1"),
         (
             Params { dataset: Dataset::Openqa, ..good },
-            "evalscope-1.1.1/openqa takes its prompts from a file, and a tape does not hold that",
+            "evalscope-1.1.1/openqa takes its prompts from a data file",
         ),
     ] {
         let error = of(params);

@@ -4,8 +4,10 @@
 
 mod bad_input;
 mod calibrate;
+mod compare;
 mod compat;
 mod demo;
+mod export;
 mod generate;
 mod generate_as;
 mod generate_evalscope;

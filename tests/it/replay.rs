@@ -234,6 +234,7 @@ fn scheduled(url: &str, times_ms: &[u64], concurrency: Option<usize>, workers: u
         schedule: Some(times_ms.iter().map(|ms| ms * MS).collect()),
         workers,
         timeout: Duration::from_secs(60),
+        keeps_text: false,
     };
     let (_never, interrupt) = watch::channel(false);
     let report = tokentape::replay::run(&plan, &target, &options, &interrupt, &mut |_| {}).unwrap();
@@ -288,6 +289,7 @@ fn an_interrupted_schedule_accounts_for_every_request() {
             schedule: Some(vec![0, 0, hour, hour, hour]),
             workers: 1,
             timeout: Duration::from_secs(60),
+            keeps_text: false,
         };
         let (stop, interrupt) = watch::channel(false);
         let report = std::thread::scope(|scope| {

@@ -32,10 +32,8 @@ struct Config {
     /// Each run of the sweep.
     steps: Vec<Step>,
     warmup: Warmup,
-    open_loop: bool,
     sleep_interval: Duration,
     timeout: Duration,
-    tests_connection: bool,
     handoff: bool,
     outputs_dir: PathBuf,
     has_timestamp: bool,
@@ -111,11 +109,8 @@ impl Config {
             dataset_path: given.one("--dataset-path").map(PathBuf::from),
             steps,
             warmup: Warmup(given.value_or("--warmup-num", 0.0)?),
-            open_loop,
             sleep_interval: Duration::from_secs(given.value_or("--sleep-interval", 5)?),
             timeout: Duration::from_secs(given.value_or("--total-timeout", 21_600)?),
-            // 1.1.1 has the flag, and tests all the same.
-            tests_connection: oldest || !given.has("--no-test-connection"),
             handoff: given.has("--enable-pd-metrics"),
             outputs_dir: PathBuf::from(given.one("--outputs-dir").unwrap_or("outputs")),
             has_timestamp: !given.has("--no-timestamp"),
@@ -126,6 +121,11 @@ impl Config {
             params,
         };
         Ok((config, given))
+    }
+
+    /// Whether requests wait for no slot.
+    fn open_loop(&self) -> bool {
+        self.steps.iter().all(|step| step.parallel.is_none())
     }
 
     /// `--model` without its folder.
@@ -221,7 +221,7 @@ fn steps(given: &Given, oldest: bool, open_loop: bool, is_trace: bool) -> Result
                 .map(|number| Step { number, parallel: None, rate: None })
                 .collect());
         }
-        if numbers.len() != rates.len() || rates.iter().any(|rate| !(*rate > 0.0)) {
+        if numbers.len() != rates.len() || !rates.iter().all(|rate| *rate > 0.0) {
             return Err(Failure::usage(
                 "--open-loop needs as many values of --rate, all above 0, as of --number",
             ));
@@ -258,6 +258,7 @@ fn params(version: Version, given: &Given, dataset: Dataset, api: Api) -> Result
         version,
         dataset,
         prompt: given.one("--prompt").map(prompt).transpose()?,
+        // 1.1.1 has the flag, and tests all the same.
         test_connection: version == Version::V1_1_1 || !given.has("--no-test-connection"),
         seed: given.value("--seed")?,
         tokenizer: given.one("--tokenizer-path").map(str::to_owned),

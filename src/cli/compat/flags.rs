@@ -126,11 +126,16 @@ impl Syntax {
         Ok(given)
     }
 
+    /// Whether the version has the flag.
+    const fn has(&self, flag: &Flag) -> bool {
+        if self.oldest { flag.versions.0 } else { flag.versions.1 }
+    }
+
     /// The flag of that name, or the only one that begins with it, as argparse allows.
     fn find(&self, given: &str) -> Result<Flag, Failure> {
         let name = if self.underscores { given.replace('_', "-") } else { given.to_owned() };
         let all = || self.flags.iter().copied().flatten();
-        let is_here = |flag: &&Flag| if self.oldest { flag.versions.0 } else { flag.versions.1 };
+        let is_here = |flag: &&Flag| self.has(flag);
         let exact = |flag: &&Flag| flag.name == name || flag.short == Some(given);
         let found = all().filter(is_here).find(exact).or_else(|| {
             let mut alike =
@@ -154,10 +159,12 @@ impl Syntax {
     /// The flags of this version and what becomes of each, for `--help`.
     pub(super) fn help(&self) -> String {
         let of = |support: Support| {
-            let here = |flag: &&Flag| if self.oldest { flag.versions.0 } else { flag.versions.1 };
             let all = self.flags.iter().copied().flatten();
-            let names: Vec<&str> =
-                all.filter(here).filter(|flag| flag.support == support).map(|flag| flag.name).collect();
+            let names: Vec<&str> = all
+                .filter(|flag| self.has(flag))
+                .filter(|flag| flag.support == support)
+                .map(|flag| flag.name)
+                .collect();
             names.join(" ")
         };
         format!(
@@ -237,7 +244,10 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::metrics::Dialect;
 
     const FLAGS: &[Flag] = &[
         flag("--number", Takes::Many).or("-n"),
@@ -266,6 +276,35 @@ mod tests {
             parse(false, "--ig").unwrap().has("--ignore-eos"),
             "a beginning is enough where it is the only one"
         );
+    }
+
+    /// The tables of both tools against their own parsers.
+    #[test]
+    fn every_flag_of_every_version_is_known_by_name() {
+        let listed = include_str!("../../../fixtures/flags/flags.tsv");
+        for dialect in Dialect::ALL {
+            let syntax = match dialect {
+                Dialect::Native => continue,
+                Dialect::Vllm(version) => super::super::vllm::syntax(version),
+                Dialect::Evalscope(version) => super::super::evalscope::syntax(version),
+            };
+            let own = listed.lines().filter_map(|line| line.strip_prefix(dialect.name())?.strip_prefix('\t'));
+            let mut own: BTreeMap<&str, &str> = own.map(|line| line.split_once('\t').unwrap()).collect();
+            if dialect.name() == "evalscope-1.1.1" {
+                // Read more widely, or meant otherwise than its parser has it.
+                own.extend([("--rate", "many"), ("--max-tokens", "many")]);
+                own.extend([("--apply-chat-template", "nothing"), ("--no-apply-chat-template", "nothing")]);
+            }
+            let known = syntax.flags.iter().copied().flatten().filter(|flag| syntax.has(flag)).map(|flag| {
+                let takes = match flag.takes {
+                    Takes::Nothing => "nothing",
+                    Takes::One => "one",
+                    Takes::Many => "many",
+                };
+                (flag.name, takes)
+            });
+            assert_eq!(known.collect::<BTreeMap<_, _>>(), own, "{dialect}");
+        }
     }
 
     #[test]

@@ -30,10 +30,12 @@ pub(super) struct Traffic<'a> {
     /// The headers of a measured request.
     pub(super) headers: &'a dyn Fn(&Request) -> Result<HeaderMap, Failure>,
     pub(super) concurrency: Option<u32>,
-    /// When each request is due, in seconds from the run's start; none for as soon as the limit allows.
+    /// When each request is due, in ns from the run's start; none for as soon as the limit allows.
     pub(super) schedule: Option<Vec<Ns>>,
     pub(super) pace: Pace,
     pub(super) timeout: Duration,
+    /// Whether the record keeps every generated text.
+    pub(super) keeps_text: bool,
     pub(super) quiet: bool,
 }
 
@@ -57,6 +59,7 @@ impl Traffic<'_> {
             schedule: self.schedule.map(ascending),
             workers: 1,
             timeout: self.timeout,
+            keeps_text: self.keeps_text,
         };
         let sending = Sending { plan, target: self.target, options: &options, pace: self.pace };
         sending.run(workload, writer, self.quiet)

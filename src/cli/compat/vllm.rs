@@ -4,6 +4,7 @@
 
 mod counters;
 mod flags;
+mod result;
 mod run;
 
 use std::path::PathBuf;
@@ -70,34 +71,7 @@ impl Config {
     fn new(version: Version, args: &[String]) -> Result<(Self, Given), Failure> {
         let oldest = version == Version::V0_11_0;
         let given = syntax(version).parse(args)?;
-        let base = match given.one("--base-url") {
-            Some(url) => url.to_owned(),
-            None => {
-                let (host, port) =
-                    (given.one("--host").unwrap_or("127.0.0.1"), given.value_or("--port", 8000u16)?);
-                let host = if host.contains(':') && !oldest { format!("[{host}]") } else { host.to_owned() };
-                format!("http://{host}:{port}")
-            }
-        };
-        let endpoint = given.one("--endpoint").unwrap_or("/v1/completions");
-        let path = Server::new(&format!("{base}{endpoint}"))?.path;
-        let base = Server::new(&base)?;
-        let backend = given.one("--backend").or(given.one("--endpoint-type")).unwrap_or("openai").to_owned();
-        let api = match backend.as_str() {
-            "openai-chat" => Api::Chat,
-            "openai" | "vllm" => Api::Completions,
-            other => {
-                return Err(Failure::usage(format_args!(
-                    "--backend: '{other}' is not supported; supported are openai, vllm and openai-chat"
-                )));
-            }
-        };
-        let wanted = if api == Api::Chat { "chat/completions" } else { "completions" };
-        if !path.ends_with(wanted) {
-            return Err(Failure::usage(format_args!(
-                "--endpoint: {backend} sends to a URL that ends with '{wanted}', and '{endpoint}' does not; give --endpoint /v1/{wanted}"
-            )));
-        }
+        let Place { base, path, backend, api } = Place::new(&given, oldest)?;
         let model = given.one("--model").map(str::to_owned);
         if model.is_none() && oldest {
             return Err(Failure::usage("--model is required"));
@@ -170,6 +144,47 @@ impl Config {
             return Err(Failure::usage("--metric-percentiles are from 0 to 100"));
         }
         Ok((config, given))
+    }
+}
+
+/// Where requests go, and what reads them there.
+struct Place {
+    base: Server,
+    path: String,
+    backend: String,
+    api: Api,
+}
+
+impl Place {
+    fn new(given: &Given, oldest: bool) -> Result<Self, Failure> {
+        let base = if let Some(url) = given.one("--base-url") {
+            url.to_owned()
+        } else {
+            let (host, port) =
+                (given.one("--host").unwrap_or("127.0.0.1"), given.value_or("--port", 8000u16)?);
+            let host = if host.contains(':') && !oldest { format!("[{host}]") } else { host.to_owned() };
+            format!("http://{host}:{port}")
+        };
+        let endpoint = given.one("--endpoint").unwrap_or("/v1/completions");
+        let path = Server::new(&format!("{base}{endpoint}"))?.path;
+        let base = Server::new(&base)?;
+        let backend = given.one("--backend").or(given.one("--endpoint-type")).unwrap_or("openai").to_owned();
+        let api = match backend.as_str() {
+            "openai-chat" => Api::Chat,
+            "openai" | "vllm" => Api::Completions,
+            other => {
+                return Err(Failure::usage(format_args!(
+                    "--backend: '{other}' is not supported; supported are openai, vllm and openai-chat"
+                )));
+            }
+        };
+        let wanted = if api == Api::Chat { "chat/completions" } else { "completions" };
+        if !path.ends_with(wanted) {
+            return Err(Failure::usage(format_args!(
+                "--endpoint: {backend} sends to a URL that ends with '{wanted}', and '{endpoint}' does not; give --endpoint /v1/{wanted}"
+            )));
+        }
+        Ok(Self { base, path, backend, api })
     }
 }
 
@@ -335,7 +350,7 @@ fn goodput(given: &Given) -> Result<Option<Goodput>, Failure> {
     let mut goodput = Goodput { ttft_ms: None, tpot_ms: None, e2el_ms: None };
     for (name, value) in given.pairs("--goodput", ':')? {
         let ms: f64 = read("--goodput", &value)?;
-        if !(ms >= 0.0) {
+        if ms.is_nan() || ms < 0.0 {
             return Err(Failure::usage(format_args!("--goodput: {name}:{value} is below 0")));
         }
         match name.as_str() {

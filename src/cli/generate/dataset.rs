@@ -95,7 +95,7 @@ enum Name {
     /// Both: conversations, of which vLLM sends the first message
     #[value(alias = "share-gpt")]
     Sharegpt,
-    /// vLLM: arrivals, lengths and hashes of blocks
+    /// vLLM: arrivals, lengths and hashes of blocks, whose tokens vLLM draws anew in every process and we do not
     TimedTrace,
     /// evalscope: JSON lines with a timestamp and a body
     WorkloadTrace,

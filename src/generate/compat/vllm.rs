@@ -24,6 +24,9 @@ use crate::metrics::vllm::Version;
 use crate::tape::format::{Header, Request};
 use body::Body;
 
+/// All requests are made in memory.
+const MAX_REQUESTS: u32 = 10_000_000;
+
 /// Every parameter of a run's requests, under the names of the original's flags. All of it stands in the header.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -118,7 +121,8 @@ pub enum Dataset {
         output_len: u32,
     },
     /// `timed_trace`: a JSONL file of arrivals, lengths and hashes of blocks of tokens (Mooncake's form). Completions
-    /// only, from 0.23 on, with prompts of token ids from 0.28 on.
+    /// only, from 0.23 on, with prompts of token ids from 0.28 on. The original's tokens differ in every process; here a
+    /// block's seed is the first 32 bits of a BLAKE3 hash.
     TimedTrace {
         /// Tokens that one hash stands for.
         chunk_hash_size: u32,
@@ -214,6 +218,12 @@ impl Params {
     fn check(&self) -> Result<(), Error> {
         if self.num_prompts == 0 && !matches!(self.dataset, Dataset::Custom { .. }) {
             return wrong("--requests", "must be at least 1");
+        }
+        if self.num_prompts > MAX_REQUESTS {
+            return wrong(
+                "--requests",
+                format!("must be at most {MAX_REQUESTS}: they are all made in memory"),
+            );
         }
         if self.version == Version::V0_11_0 {
             if !self.extra_body.is_empty() {

@@ -7,19 +7,21 @@ use std::time::Duration;
 use http::HeaderMap;
 use serde_json::{Map, Value};
 use tokentape_tokenizer::{EMBEDDED, Tokenizer};
+use tokio::sync::watch;
 
 use super::super::headers::Headers;
-use super::super::server::until_ready;
+use super::super::server::{pause, until_ready};
 use super::super::traffic::Traffic;
-use super::super::{Record, note_no_effect, stamp};
+use super::super::{Record, drawn, note_no_effect, stamp};
 use super::{Config, Step, syntax};
 use crate::cli::replay::{Pace, judge, measurement, now};
-use crate::cli::{Failure, Outcome, output};
+use crate::cli::{Failure, Outcome, interrupt, output};
 use crate::generate;
 use crate::generate::compat::Data;
 use crate::generate::compat::evalscope::{self as compat, Dataset, Params, Streams};
 use crate::metrics::Dialect;
 use crate::metrics::evalscope::Version;
+use crate::python;
 use crate::replay::engine::Report;
 use crate::replay::plan::Prepared;
 use crate::replay::side;
@@ -40,7 +42,7 @@ pub(in super::super) fn exec(version: Version, args: &[String], record: &Record)
     let started = now();
     if config.params.seed.is_none() {
         // The original draws anew each time, too; the tape's header keeps what was drawn.
-        let drawn = blake3::hash(format!("{:?}", std::time::SystemTime::now()).as_bytes());
+        let drawn = drawn();
         let seed = u32::from_le_bytes([0, 1, 2, 3].map(|i| drawn.as_bytes()[i]));
         config.params.unsent_seed = Some(seed);
     }
@@ -64,10 +66,18 @@ pub(in super::super) fn exec(version: Version, args: &[String], record: &Record)
         )));
     }
     let data = file.as_ref().map(|(name, bytes)| Data { name, bytes });
-    config.params.data = data.map(|data| data.id());
+    config.params.data = data.map(Data::id);
     let streams = config.params.streams()?;
     let folder = config.output_folder(&stamp(&started, '_'));
-    let sweep = Sweeping { config, tokenizer, data, folder, started: stamp(&started, '-'), record };
+    let sweep = Sweeping {
+        config,
+        tokenizer,
+        data,
+        folder,
+        started: stamp(&started, '-'),
+        record,
+        interrupt: interrupt::watch()?,
+    };
     sweep.exec(streams)
 }
 
@@ -91,6 +101,8 @@ struct Sweeping<'a> {
     folder: PathBuf,
     started: String,
     record: &'a Record,
+    /// A signal may come between two runs, too.
+    interrupt: watch::Receiver<bool>,
 }
 
 impl Sweeping<'_> {
@@ -102,7 +114,11 @@ impl Sweeping<'_> {
         for (i, step) in config.steps.iter().enumerate() {
             if i > 0 {
                 eprintln!("note: sleeping {} s before the next run", config.sleep_interval.as_secs());
-                std::thread::sleep(config.sleep_interval);
+                if let Err(interrupted) = pause(config.sleep_interval, &self.interrupt) {
+                    // What is done is reported all the same.
+                    outcome = outcome.and(Err(interrupted));
+                    break;
+                }
             }
             params.number = config.params.number.map(|_| step.number);
             params.warmup_num = config.warmup.of(step.number);
@@ -163,12 +179,13 @@ impl Sweeping<'_> {
             pace: Pace { rate: step.rate, arrival: schedule.as_ref().map(|_| self.arrival()) },
             schedule,
             timeout: config.timeout,
+            keeps_text: false,
             quiet: false,
         };
-        let name = self.part(step);
-        let part = (config.steps.len() > 1).then_some(name.as_str());
+        let name = part(step);
+        let name = (config.steps.len() > 1).then_some(name.as_str());
         let (info, report) =
-            traffic.run(&self.record.folder(self.dialect(), &self.started, part), self.record.force)?;
+            traffic.run(&self.record.folder(self.dialect(), &self.started, name), self.record.force)?;
         let count = |text: &str| {
             self.tokenizer.encode_plain(text).map_or(0, |ids| u32::try_from(ids.len()).unwrap_or(u32::MAX))
         };
@@ -180,19 +197,9 @@ impl Sweeping<'_> {
         Ok((run, info, report))
     }
 
-    /// The name of one run among several.
-    fn part(&self, step: Step) -> String {
-        match step.parallel {
-            Some(parallel) => format!("parallel_{parallel}_number_{}", step.number),
-            None => {
-                format!("rate_{}_number_{}", crate::python::float(step.rate.unwrap_or(-1.0)), step.number)
-            }
-        }
-    }
-
     fn test_connection(&self, params: &Params, streams: &mut Streams) -> Outcome {
         let config = &self.config;
-        if !config.tests_connection {
+        if !params.test_connection {
             return Ok(());
         }
         let body = compat::connection_test(params, streams, &self.tokenizer)?;
@@ -200,7 +207,7 @@ impl Sweeping<'_> {
         let headers = self.headers(body.len())?;
         let request = side::request(path, headers, body.into());
         let limit = if config.version == Version::V1_1_1 { OLD_TEST_LIMIT } else { config.timeout };
-        until_ready(&config.server.target, &request, (RETRY, limit), side::Answer::is_ok)
+        until_ready(&config.server.target, &request, (RETRY, limit), &self.interrupt, side::Answer::is_ok)
     }
 
     /// The headers of one request, in the original's order.
@@ -237,7 +244,7 @@ impl Sweeping<'_> {
         }
         let mut delays =
             |n| schedule::evalscope::delays(config.version, streams, n, step.rate).map_err(Failure::usage);
-        let times = if config.open_loop {
+        let times = if config.open_loop() {
             // Two phases, each planned by itself.
             delays(warmup)?;
             delays(requests.len() - warmup)?
@@ -259,7 +266,7 @@ impl Sweeping<'_> {
         if self.config.version == Version::V1_1_1 && self.config.steps.len() == 1 {
             self.folder.clone()
         } else {
-            self.folder.join(self.part(step))
+            self.folder.join(part(step))
         }
     }
 
@@ -279,7 +286,7 @@ impl Sweeping<'_> {
         let mut args = self.config.args.clone();
         args.insert("number".to_owned(), step.number.into());
         args.insert("parallel".to_owned(), step.parallel.map_or(Value::from(-1), Value::from));
-        if self.config.open_loop {
+        if self.config.open_loop() {
             args.insert("rate".to_owned(), step.rate.unwrap_or(-1.0).into());
         }
         args.insert("outputs_dir".to_owned(), folder.display().to_string().into());
@@ -309,6 +316,14 @@ impl Sweeping<'_> {
             fs::write(&path, &text).map_err(|error| cannot_write(&path, &error))?;
         }
         Ok(())
+    }
+}
+
+/// The name of one run among several.
+fn part(step: Step) -> String {
+    match step.parallel {
+        Some(parallel) => format!("parallel_{parallel}_number_{}", step.number),
+        None => format!("rate_{}_number_{}", python::float(step.rate.unwrap_or(-1.0)), step.number),
     }
 }
 

@@ -1,20 +1,19 @@
 //! The run itself: what `vllm bench serve` does around its requests and after them.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::fs;
+use std::time::Duration;
 
 use http::HeaderMap;
 use serde_json::Value;
 use tokentape_tokenizer::Tokenizer;
 
 use super::super::headers::Headers;
-use super::super::server::{ask, until_ready};
+use super::super::server::{ask, never, until_ready};
 use super::super::traffic::Traffic;
-use super::super::{Record, note_no_effect, stamp};
+use super::super::{Record, drawn, note_no_effect, stamp};
+use super::result::strategy;
 use super::{Config, counters, syntax};
-use crate::cli::replay::{Pace, judge, measurement, now};
+use crate::cli::replay::{Pace, judge, measurement, now, wall_clock};
 use crate::cli::{Failure, Outcome, output};
 use crate::generate::compat::Data;
 use crate::generate::compat::vllm::{self as compat, Dataset};
@@ -23,9 +22,8 @@ use crate::metrics::Dialect;
 use crate::metrics::vllm::{Diffusion, DiffusionCounters, SpecDecode, SpecDecodeCounters, Version};
 use crate::python::{self, Json};
 use crate::replay::plan::Prepared;
-use crate::report::vllm::{RampUp, RunInfo, file_name, notes, result_json, table};
-use crate::report::{self, VllmOptions};
-use crate::schedule::vllm::Strategy;
+use crate::report;
+use crate::report::vllm::{file_name, notes, result_json, table};
 use crate::schedule::{self, offset_ns};
 use crate::tape::Request;
 
@@ -104,7 +102,8 @@ fn requests(config: &mut Config, tokenizer: &Tokenizer) -> Result<Vec<Request>, 
             config.params.dataset.name()
         )));
     }
-    let mut requests = compat::requests(&config.params, tokenizer, data)?;
+    let mut requests = compat::requests(&config.params, tokenizer, data)
+        .map_err(|error| in_its_words(&config.params.dataset, error))?;
     for request in &mut requests {
         config.path.clone_into(&mut request.path);
     }
@@ -114,12 +113,39 @@ fn requests(config: &mut Config, tokenizer: &Tokenizer) -> Result<Vec<Request>, 
     Ok(requests)
 }
 
+/// A parameter's error under the name that the command line has for it.
+fn in_its_words(dataset: &Dataset, error: generate::Error) -> Failure {
+    let generate::Error::Parameter { flag, reason } = error else {
+        return error.into();
+    };
+    let of_random = matches!(dataset, Dataset::Random { .. });
+    let flag = match flag {
+        "--requests" => "--num-prompts",
+        "--input-tokens" if of_random => "--random-input-len",
+        "--input-tokens" => "--prefix-repetition-suffix-len",
+        "--output-tokens" if of_random => "--random-output-len",
+        "--output-tokens" => match dataset {
+            Dataset::Custom { .. } => "--custom-output-len",
+            Dataset::Sharegpt { .. } => "--sharegpt-output-len",
+            _ => "--prefix-repetition-output-len",
+        },
+        "--range-ratio" => "--random-range-ratio",
+        "--prefix-tokens" if of_random => "--random-prefix-len",
+        "--prefix-tokens" => "--prefix-repetition-prefix-len",
+        "--num-prefixes" => "--prefix-repetition-num-prefixes",
+        "--chunk-hash-size" => "--timed-trace-chunk-hash-size",
+        "--sec-multiplier" => "--timed-trace-sec-multiplier",
+        other => other,
+    };
+    Failure::usage(format_args!("{flag} {reason}"))
+}
+
 /// A run with all that is known before it.
-struct Run {
-    config: Config,
+pub(super) struct Run {
+    pub(super) config: Config,
     /// `--model`: the name in the result file.
-    model: String,
-    tokenizer_name: String,
+    pub(super) model: String,
+    pub(super) tokenizer_name: String,
     started: String,
 }
 
@@ -137,7 +163,7 @@ impl Run {
         let before = self.scrape()?;
         let count = requests.len();
         let delays = self.delays(&requests)?;
-        let begun = SystemTime::now();
+        let begun = wall_clock();
         let prefix = self.request_id_prefix();
         let headers = |request: &Request| {
             self.headers(
@@ -154,6 +180,7 @@ impl Run {
             schedule: delays.as_ref().map(|delays| delays.iter().copied().map(offset_ns).collect()),
             pace: self.pace(),
             timeout: TIMEOUT,
+            keeps_text: self.config.output.save && self.config.output.detailed,
             quiet: self.config.quiet,
             requests,
         };
@@ -180,7 +207,7 @@ impl Run {
         output::print(&table(*version, &measurement, &options))?;
         if self.config.output.save {
             let traffic = report::vllm::Traffic::of(&measurement);
-            let path = self.save(
+            let path = self.config.output.save(
                 &result_json(*version, &measurement, &options),
                 &file_name(traffic, &options.vllm.run),
             )?;
@@ -213,7 +240,7 @@ impl Run {
         Ok(headers.for_body(body_bytes))
     }
 
-    /// What stands before a request's number in its id. The original draws a UUID; this comes from the time.
+    /// What stands before a request's number in its id. The original draws a UUID; this comes from the time and the process.
     fn request_id_prefix(&self) -> Option<String> {
         if matches!(self.config.params.dataset, Dataset::PrefixRepetition { .. }) {
             return None;
@@ -222,8 +249,7 @@ impl Run {
             (Some(prefix), _) => prefix.clone(),
             (None, Version::V0_11_0) => "benchmark-serving".to_owned(),
             (None, _) => {
-                let drawn = blake3::hash(format!("{:?}", SystemTime::now()).as_bytes()).to_hex();
-                format!("bench-{}-", &drawn[..8])
+                format!("bench-{}-", &drawn().to_hex()[..8])
             }
         })
     }
@@ -247,7 +273,7 @@ impl Run {
             let is_good = |answer: &crate::replay::side::Answer| {
                 answer.is_ok() && (*version == Version::V0_11_0 || answer.outcome.is_success())
             };
-            until_ready(&base.target, first, (RETRY, limit), is_good)?;
+            until_ready(&base.target, first, (RETRY, limit), &never(), is_good)?;
             output::print("Initial test run completed.")?;
             output::print(if *version == Version::V0_11_0 {
                 " Starting main benchmark run...\n"
@@ -377,82 +403,6 @@ impl Run {
             diffusion: counters::diffusion(&text()?),
         })
     }
-
-    fn options(
-        &self,
-        (spec_decode, diffusion): (Option<SpecDecode>, Option<Diffusion>),
-        date: String,
-        begun: SystemTime,
-        delays: Option<Vec<f64>>,
-        count: usize,
-    ) -> VllmOptions {
-        let Config { arrival, output, params, .. } = &self.config;
-        let ramp_up = arrival.ramp_up.map(|ramp| RampUp {
-            strategy: strategy(ramp.strategy).to_owned(),
-            start_rps: whole(ramp.start_rps),
-            end_rps: whole(ramp.end_rps),
-            changes: self.rate_changes(begun, &delays.unwrap_or_default(), count),
-        });
-        VllmOptions {
-            metrics: self.config.metrics.clone(),
-            percentiles: self.config.percentiles.clone(),
-            goodput: self.config.goodput,
-            detailed: output.detailed,
-            run: RunInfo {
-                date: Some(date),
-                backend: Some(self.config.backend.clone()),
-                label: output.label.clone(),
-                model: self.model.clone(),
-                tokenizer: Some(self.tokenizer_name.clone()),
-                num_prompts: Some(params.num_prompts.into()),
-                metadata: output.metadata.clone(),
-                burstiness: Some(arrival.burstiness),
-                ramp_up,
-                self_timed: self.config.self_timed,
-                spec_decode,
-                diffusion,
-                ..RunInfo::default()
-            },
-        }
-    }
-
-    /// Each whole rate of a ramp-up, and when it was reached (`rps_change_events`): UTC, by the schedule.
-    fn rate_changes(&self, begun: SystemTime, delays: &[f64], count: usize) -> Vec<(i64, String)> {
-        let at = |seconds: f64| {
-            let time = begun + Duration::from_nanos(offset_ns(seconds));
-            humantime::format_rfc3339_micros(time).to_string().trim_end_matches('Z').to_owned()
-        };
-        let mut last = whole(self.config.arrival.rate_at(0, count));
-        let mut changes = vec![(last, at(0.0))];
-        for (index, delay) in delays.iter().enumerate() {
-            let rate = whole(self.config.arrival.rate_at(index, count));
-            // The original looks at a request's rate when the one before it has been sent and this one is due.
-            changes.extend((last + 1..=rate).map(|rate| (rate, at(*delay))));
-            last = last.max(rate);
-        }
-        changes
-    }
-
-    /// Writes the result file.
-    fn save(&self, json: &str, name: &str) -> Result<PathBuf, Failure> {
-        let options = &self.config.output;
-        let name = options.file.as_deref().unwrap_or(name);
-        let path = options.folder.as_ref().map_or_else(|| PathBuf::from(name), |folder| folder.join(name));
-        let write = || {
-            let mut open = OpenOptions::new();
-            let mut file = if options.append {
-                open.create(true).append(true).open(&path)?
-            } else {
-                open.create(true).write(true).truncate(true).open(&path)?
-            };
-            if options.append && file.metadata()?.len() > 0 {
-                file.write_all(b"\n")?;
-            }
-            file.write_all(json.as_bytes())
-        };
-        write().map_err(|error| Failure::run(format_args!("cannot write {}: {error}", path.display())))?;
-        Ok(path)
-    }
 }
 
 /// One reading of the server's counters.
@@ -473,20 +423,7 @@ impl Counters {
     }
 }
 
-const fn strategy(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Exponential => "exponential",
-        Strategy::Linear => "linear",
-    }
-}
-
 /// `print(x)` of a float.
 fn shown(x: f64) -> String {
     if x.is_infinite() { "inf".to_owned() } else { python::float(x) }
-}
-
-/// `int(x)` of a rate.
-#[expect(clippy::cast_possible_truncation, reason = "requests a second, far below 2^53")]
-fn whole(rate: f64) -> i64 {
-    rate as i64
 }

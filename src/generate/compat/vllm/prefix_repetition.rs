@@ -69,15 +69,19 @@ impl Tokens<'_> {
         Ok(decode_to_length(tokenizer, ids, target, &mut |missing| draw(rng, *vocab_size, missing))?.1)
     }
 
-    /// 0.11.0 makes what is missing in the same way, and puts the pieces together without another look.
+    /// 0.11.0 makes what is missing in the same way, and puts the pieces together without another look. It gives up
+    /// where Python's recursion does.
     fn exact_by_pieces(&mut self, target: usize) -> Result<Vec<u32>, Error> {
         let mut made = Vec::new();
-        while made.len() < target {
+        for _ in 0..1000 {
             let ids = draw(&mut self.rng, self.vocab_size, target - made.len());
             made.extend(self.tokenizer.encode(&self.tokenizer.decode(&ids)?)?);
+            if made.len() >= target {
+                made.truncate(target);
+                return Ok(made);
+            }
         }
-        made.truncate(target);
-        Ok(made)
+        Err(Error::NoText { name: self.tokenizer.name().to_owned() })
     }
 }
 
