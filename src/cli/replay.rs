@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::progress::Progress;
 use super::verdict::Judging;
 use super::{Failure, Outcome, interrupt, output};
+use crate::calibrate;
 use crate::metrics::{Dialect, Measurement, client, native};
 use crate::replay::engine::{Options, Report};
 use crate::replay::plan::PlanOptions;
@@ -243,6 +244,7 @@ impl Sending<'_> {
             effort: Some(report.effort.clone()),
             counts,
             machine: Machine::this(),
+            calibration: calibrate::cache::load(),
         };
         let measurement = measurement(&info, &report);
         let client = client::calculate(&measurement, info.effort.as_ref());
