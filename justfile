@@ -23,9 +23,9 @@ doc:
 test:
     cargo test --workspace
 
-# Run the benchmarks: measured against true, with 50 streams
-bench:
-    cargo bench --bench truth
+# Run the benchmarks: tokentape and a bare epoll loop against the truth, in one run (`just bench --streams 50 --json`)
+bench *ARGS:
+    cargo bench --bench floor -- {{ARGS}}
 
 # The whole job on the embedded defaults
 demo:

@@ -1,5 +1,7 @@
 //! The command line: one file a subcommand, each its arguments and a thin function. Nothing else knows clap.
 
+mod bundled;
+mod calibrate;
 mod capacity;
 mod cat;
 mod compare;
@@ -55,6 +57,8 @@ Exit codes:
 enum Command {
     /// Generate, start the mock, replay, check against the truth log, report
     Demo(demo::Args),
+    /// Replay against the bundled mock, and hold every figure against its truth log
+    Calibrate(calibrate::Args),
     /// Make a tape from a seeded source
     Generate(generate::Args),
     /// Show what a tape holds: header, digest, counts, lengths
@@ -84,6 +88,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(args) => demo::exec(args),
+        Command::Calibrate(args) => calibrate::exec(args),
         Command::Generate(args) => generate::exec(args),
         Command::Inspect(args) => inspect::exec(args),
         Command::Cat(args) => cat::exec(args),

@@ -14,6 +14,7 @@
 //! time and bytes as values, read no clock and open no socket. [`replay`] is the edge that does. [`convert`] reads
 //! and writes other tools' files.
 
+pub mod calibrate;
 pub mod capacity;
 pub mod cli;
 pub mod compare;

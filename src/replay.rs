@@ -14,6 +14,7 @@
 
 mod busy;
 pub mod connection;
+mod drive;
 pub mod engine;
 pub mod event;
 pub mod exchange;

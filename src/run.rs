@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::calibrate::Calibration;
 use crate::effort::Effort;
 use crate::schedule::{Shape, Slots};
 use crate::tape::format::{Header, TokenizerId};
@@ -59,6 +60,9 @@ pub struct RunInfo {
     pub effort: Option<Effort>,
     /// The machine that sent.
     pub machine: Machine,
+    /// The machine's last calibration before the run, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 /// What a run sent.
@@ -441,6 +445,7 @@ mod tests {
             effort: Some(Effort { workers: vec![Busy::default()], ..Effort::default() }),
             counts,
             machine: Machine::this(),
+            calibration: None,
         }
     }
 

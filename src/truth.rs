@@ -37,6 +37,12 @@ impl Truth {
     }
 }
 
+/// The truth of each response id.
+#[must_use]
+pub fn by_id(records: &[Record]) -> HashMap<String, Truth> {
+    records.iter().map(|record| (record.id.clone(), Truth::of(record))).collect()
+}
+
 /// A run held against the truth.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Check {
@@ -44,6 +50,8 @@ pub struct Check {
     pub ttft: Comparison,
     /// ITL: the gaps between tokens.
     pub itl: Comparison,
+    /// TPOT: from the first token to the last, over the tokens after the first; of answers of two tokens or more.
+    pub tpot: Comparison,
     /// E2EL: from dispatch to the last event; truly, from arrival to its write.
     pub e2el: Comparison,
     /// Successful requests that the truth log knows, token for token.
@@ -113,6 +121,12 @@ pub fn check<S: BuildHasher>(timelines: &[Timeline], truths: &HashMap<String, Tr
         check.matched += 1;
         check.ttft.add(first - timeline.dispatched_ns, true_first - truth.arrival_ns);
         check.e2el.add(last - timeline.dispatched_ns, truth.end_ns - truth.arrival_ns);
+        if let (Some(last), Some(true_last), gaps @ 1..) =
+            (tokens.last(), truth.tokens_ns.last(), tokens.len() - 1)
+        {
+            check.tpot.measured_ns.push((last - first) as f64 / gaps as f64);
+            check.tpot.true_ns.push((true_last - true_first) as f64 / gaps as f64);
+        }
         for (measured, truth) in tokens.windows(2).zip(truth.tokens_ns.windows(2)) {
             check.itl.add(measured[1] - measured[0], truth[1] - truth[0]);
         }

@@ -1,15 +1,13 @@
 //! `tokentape demo`: the whole way in one command, on the embedded defaults.
 
-use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use tokentape_tokenizer::Tokenizer;
 
+use super::bundled::Mock;
 use super::generate::write_tape;
 use super::replay::Job;
 use super::verdict::judge;
@@ -22,7 +20,7 @@ use crate::replay::plan::PlanOptions;
 use crate::report::{self, evalscope::folder};
 use crate::run::Thresholds;
 use crate::tape::Footer;
-use crate::truth::{self, Truth};
+use crate::truth;
 
 /// Generate a tape, start the mock server, replay, report as the peers do, and check against the truth log.
 #[derive(Debug, clap::Args)]
@@ -110,9 +108,7 @@ pub(super) fn exec(args: Args) -> Outcome {
     output::print(&side_by_side(&as_vllm, &as_evalscope))?;
 
     let truth = tokentape_mock::truth::read(&truth_log).map_err(Failure::input)?;
-    let truths: HashMap<String, Truth> =
-        truth.records.iter().map(|record| (record.id.clone(), Truth::of(record))).collect();
-    let check = truth::check(&report.timelines, &truths);
+    let check = truth::check(&report.timelines, &truth::by_id(&truth.records));
     output::print(
         "\nevalscope counts input tokens as the server does, with the chat template; vLLM as the tape does, without.\n\
          Against the truth log, by tokentape's own definitions (true: from the moment the request had reached the mock):\n\n",
@@ -141,79 +137,6 @@ fn generate(path: &Path, requests: u64) -> Result<Footer, Failure> {
     let source = Random::new(Params { requests, ..Params::default() }, &tokenizer)?;
     let threads = thread::available_parallelism().map_or(1, usize::from);
     Ok(write_tape(path, &source, threads)?.0)
-}
-
-/// The mock server, as a child process that ends with this value.
-struct Mock {
-    process: Child,
-    url: String,
-}
-
-impl Mock {
-    fn start(truth_log: &Path, ttft: &str, itl: &str) -> Result<Self, Failure> {
-        let program = std::env::current_exe()?;
-        let mut process = Command::new(program)
-            .args([
-                "mock",
-                "--port",
-                "0",
-                "--ttft",
-                ttft,
-                "--itl",
-                itl,
-                "--model",
-                "tokentape",
-                "--truth-log",
-            ])
-            .arg(truth_log)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| Failure::run(format_args!("cannot start the mock server: {error}")))?;
-        let mut line = String::new();
-        if let Some(stdout) = process.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line)?;
-        }
-        if let Some(url) = line.trim().strip_prefix("listening on ") {
-            return Ok(Self { url: url.to_owned(), process });
-        }
-        process.wait()?;
-        Err(Failure::run("the mock server did not start; what it said is above"))
-    }
-
-    /// Asks it to end, and waits until its truth log is whole.
-    fn stop(mut self) -> Outcome {
-        terminate(&mut self.process)?;
-        let status = self.process.wait()?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(Failure::run(format_args!("the mock server ended with {status}")))
-        }
-    }
-}
-
-/// A demo that fails half-way leaves no server behind.
-impl Drop for Mock {
-    fn drop(&mut self) {
-        if matches!(self.process.try_wait(), Ok(None)) {
-            drop(self.process.kill());
-            drop(self.process.wait());
-        }
-    }
-}
-
-#[cfg(unix)]
-fn terminate(process: &mut Child) -> std::io::Result<()> {
-    use nix::sys::signal::{Signal, kill};
-    use nix::unistd::Pid;
-    let id = i32::try_from(process.id()).map_err(std::io::Error::other)?;
-    Ok(kill(Pid::from_raw(id), Signal::SIGTERM)?)
-}
-
-#[cfg(not(unix))]
-fn terminate(process: &mut Child) -> std::io::Result<()> {
-    process.kill()
 }
 
 /// Two blocks of lines beside each other.

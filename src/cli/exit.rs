@@ -37,6 +37,11 @@ impl Failure {
         Self { status: Status::Usage, message: message.to_string() }
     }
 
+    /// The sentence.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// A tape, a run or a tokenizer could not be read.
     pub fn input(message: impl Display) -> Self {
         Self { status: Status::Input, message: message.to_string() }

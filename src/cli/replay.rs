@@ -13,6 +13,7 @@ use super::progress::Progress;
 use super::sweep::Sweep;
 use super::verdict::Judging;
 use super::{Failure, Outcome, interrupt, output};
+use crate::calibrate;
 use crate::metrics::vllm::Goodput;
 use crate::metrics::{Dialect, Measurement, client, native, slo};
 use crate::replay::engine::{Options, Report};
@@ -332,6 +333,7 @@ impl Sending<'_> {
             effort: Some(report.effort.clone()),
             counts,
             machine: Machine::this(),
+            calibration: calibrate::cache::load(),
         };
         let measurement = measurement(&info, &report);
         let client = client::calculate(&measurement, info.effort.as_ref());

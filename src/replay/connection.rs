@@ -3,12 +3,9 @@
 //! The connection's future is polled by whoever waits for its response, never by a task of its own: a frame that was
 //! read is seen at once, without a hop through the scheduler.
 
-use std::future::{Future, poll_fn};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -22,6 +19,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
+use super::drive::Driver;
 use super::exchange::{Ending, Exchange, Head, Mark};
 use super::plan::Prepared;
 use super::transport::{SharedStamps, Stamped, Stamps, Transport};
@@ -74,7 +72,7 @@ impl Connector {
             .handshake(TokioIo::new(transport))
             .await;
         let (sender, driver) = handshake.map_err(|error| error.to_string())?;
-        Ok(Connection { sender, driver, stamps })
+        Ok(Connection { sender, driver: Driver::new(driver), stamps, room: (0, 0) })
     }
 }
 
@@ -107,25 +105,29 @@ fn tls(target: &Target) -> Result<(TlsConnector, ServerName<'static>), Error> {
 #[derive(Debug)]
 pub struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
-    driver: http1::Connection<TokioIo<Transport>, Full<Bytes>>,
+    driver: Driver,
     stamps: SharedStamps,
+    /// Bytes and marks of the last response: one is much like the one before it, and is read into memory that is there.
+    room: (usize, usize),
 }
 
 impl Connection {
     /// Whether the connection can take a request. A server may close one that was idle.
     pub async fn is_ready(&mut self) -> bool {
-        drive(&mut self.driver, self.sender.ready()).await.is_some_and(|ready| ready.is_ok())
+        self.driver.drive(self.sender.ready()).await.is_some_and(|ready| ready.is_ok())
     }
 
     /// Sends one request and reads its response into `exchange`, as far as it comes: what has come stays there when
     /// this future is dropped. [`Connection::finish`] then takes the stamps.
     pub async fn send(&mut self, request: &Prepared, target: &Target, exchange: &mut Exchange) -> Ending {
+        exchange.body.reserve(self.room.0);
+        exchange.marks.reserve(self.room.1);
         let mut message = http::Request::new(Full::new(request.body.clone()));
         *message.method_mut() = request.method.clone();
         *message.uri_mut() = request.path.clone();
         *message.headers_mut() = request.headers.as_ref().unwrap_or(target.headers()).clone();
         let response = self.sender.send_request(message);
-        let mut body = match drive(&mut self.driver, response).await {
+        let mut body = match self.driver.drive(response).await {
             Some(Ok(response)) => {
                 exchange.head = Some(head(&response, &self.stamps.borrow()));
                 response.into_body()
@@ -134,10 +136,15 @@ impl Connection {
             None => return Ending::Broken("the server closed the connection before any response".to_owned()),
         };
         loop {
-            let frame = match drive(&mut self.driver, body.frame()).await {
+            let frame = match self.driver.drive(body.frame()).await {
                 Some(Some(Ok(frame))) => frame,
                 Some(Some(Err(error))) => return Ending::Broken(reason(&error)),
-                Some(None) => return Ending::Complete,
+                Some(None) => {
+                    // A little more, so that a few bytes do not double it.
+                    let bytes = exchange.body.len();
+                    self.room = (bytes + bytes / 16 + 256, exchange.marks.len());
+                    return Ending::Complete;
+                }
                 None => return Ending::Broken("the server closed the connection".to_owned()),
             };
             if let Ok(data) = frame.into_data() {
@@ -156,7 +163,9 @@ impl Connection {
     /// The stamps of the exchange that has ended; the connection starts a new set.
     #[must_use]
     pub fn finish(&mut self) -> Stamps {
-        self.stamps.take()
+        let mut stamps = self.stamps.borrow_mut();
+        let next = Stamps::like(&stamps);
+        std::mem::replace(&mut stamps, next)
     }
 }
 
@@ -181,31 +190,4 @@ fn reason(error: &hyper::Error) -> String {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
-}
-
-/// Waits for `work` while driving the connection that it depends on; `None` if the connection ended and `work` can
-/// no longer finish.
-async fn drive<F: Future>(
-    driver: &mut http1::Connection<TokioIo<Transport>, Full<Bytes>>,
-    work: F,
-) -> Option<F::Output> {
-    let mut work = pin!(work);
-    let mut ended = false;
-    poll_fn(|cx: &mut Context<'_>| {
-        loop {
-            if let Poll::Ready(output) = work.as_mut().poll(cx) {
-                return Poll::Ready(Some(output));
-            }
-            if ended {
-                return Poll::Ready(None);
-            }
-            // Once it has ended, an error is not lost: hyper reports it through `work` as well.
-            ended = Pin::new(&mut *driver).poll(cx).is_ready();
-            if !ended {
-                // One more look: what the driver has just read is not left until the next wake-up.
-                return work.as_mut().poll(cx).map(Some);
-            }
-        }
-    })
-    .await
 }

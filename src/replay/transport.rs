@@ -31,6 +31,18 @@ pub struct Stamps {
 }
 
 impl Stamps {
+    /// None yet, and room for as many as `other` has: one response is much like the one before it.
+    #[must_use]
+    pub fn like(other: &Self) -> Self {
+        let reads = other.reads_at.len();
+        Self {
+            reads_at: Vec::with_capacity(reads),
+            reads_late: Vec::with_capacity(reads),
+            reads_bytes: Vec::with_capacity(reads),
+            last_write: 0,
+        }
+    }
+
     /// The index of the last read; 0 before the first.
     #[must_use]
     pub fn last_read(&self) -> u32 {
@@ -62,14 +74,24 @@ impl Stamped {
     }
 }
 
-/// The most bytes taken at a time: hyper's buffer may be far larger, and what is lent of it has to be zeroed first.
+/// The most bytes taken at a time.
 const READ_BYTES: usize = 16 * 1024;
+
+thread_local! {
+    /// Where reads go first. hyper lends memory that nothing has been written to, which would have to be zeroed before
+    /// each read, thousands of bytes for the few hundred that come.
+    static LANDING: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
 
 impl AsyncRead for Stamped {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let room = buf.initialize_unfilled_to(buf.remaining().min(READ_BYTES));
-        let received = ready!(poll_receive(&self.stream, cx, room))?;
-        buf.advance(received.bytes);
+        let received = LANDING.with_borrow_mut(|landing| {
+            let room = &mut landing[..buf.remaining().min(READ_BYTES)];
+            let received = ready!(poll_receive(&self.stream, cx, room))?;
+            buf.put_slice(&room[..received.bytes]);
+            Poll::Ready(Ok::<_, io::Error>(received))
+        });
+        let received = ready!(received)?;
         if received.bytes > 0 {
             let arrived = received.arrived_ns.unwrap_or(received.read_ns);
             let mut stamps = self.stamps.borrow_mut();
