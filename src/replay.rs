@@ -7,11 +7,13 @@
 //!
 //! [`plan`] prepares every body before the clock starts. [`engine`] runs one single-threaded runtime a worker, its
 //! connections pinned to it; each slot holds one [`connection`] and polls it in the task that reads the body. The
-//! [`transport`] under hyper stamps each socket read before anything looks at the bytes. A finished [`exchange`] goes
-//! to the collecting thread, which alone parses events ([`sse`], [`event`]) and makes [`crate::timeline::Timeline`]s.
+//! [`transport`] under hyper stamps each socket read before anything looks at the bytes. Of each [`exchange`], full parts
+//! of the body, and at its end the rest, go to the collecting thread, which alone parses events ([`reading`], [`sse`],
+//! [`event`]) and makes [`crate::timeline::Timeline`]s.
 //!
 //! [`side`] makes requests beside the measured ones: readiness checks, scrapes.
 
+mod alarm;
 mod busy;
 pub mod connection;
 mod drive;
@@ -19,6 +21,7 @@ pub mod engine;
 pub mod event;
 pub mod exchange;
 pub mod plan;
+pub mod reading;
 pub mod side;
 mod slot;
 pub mod sse;

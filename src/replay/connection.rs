@@ -20,7 +20,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::drive::Driver;
-use super::exchange::{Ending, Exchange, Head, Mark};
+use super::exchange::{Ending, Exchange, Head, PART_BYTES};
 use super::plan::Prepared;
 use super::transport::{SharedStamps, Stamped, Stamps, Transport};
 use super::{Error, Target};
@@ -107,7 +107,7 @@ pub struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     driver: Driver,
     stamps: SharedStamps,
-    /// Bytes and marks of the last response: one is much like the one before it, and is read into memory that is there.
+    /// Bytes and marks of a part of the last response: one is much like the one before it, and is read into memory that is there.
     room: (usize, usize),
 }
 
@@ -120,8 +120,8 @@ impl Connection {
     /// Sends one request and reads its response into `exchange`, as far as it comes: what has come stays there when
     /// this future is dropped. [`Connection::finish`] then takes the stamps.
     pub async fn send(&mut self, request: &Prepared, target: &Target, exchange: &mut Exchange) -> Ending {
-        exchange.body.reserve(self.room.0);
-        exchange.marks.reserve(self.room.1);
+        exchange.body.bytes.reserve(self.room.0);
+        exchange.body.marks.reserve(self.room.1);
         let mut message = http::Request::new(Full::new(request.body.clone()));
         *message.method_mut() = request.method.clone();
         *message.uri_mut() = request.path.clone();
@@ -141,21 +141,18 @@ impl Connection {
                 Some(Some(Err(error))) => return Ending::Broken(reason(&error)),
                 Some(None) => {
                     // A little more, so that a few bytes do not double it.
-                    let bytes = exchange.body.len();
-                    self.room = (bytes + bytes / 16 + 256, exchange.marks.len());
+                    let bytes = exchange.received().min(PART_BYTES);
+                    self.room = (bytes + bytes / 16 + 256, exchange.body.marks.capacity());
                     return Ending::Complete;
                 }
                 None => return Ending::Broken("the server closed the connection".to_owned()),
             };
             if let Ok(data) = frame.into_data() {
-                if exchange.body.len() + data.len() > BODY_LIMIT {
+                if exchange.received() + data.len() > BODY_LIMIT {
                     return Ending::TooLarge { limit: BODY_LIMIT };
                 }
                 // Copied, so that hyper's read buffer is free again at once.
-                exchange.body.extend_from_slice(&data);
-                exchange
-                    .marks
-                    .push(Mark { read: self.stamps.borrow().last_read(), end: exchange.body.len() });
+                exchange.receive(&data, self.stamps.borrow().last_read());
             }
         }
     }

@@ -11,8 +11,9 @@
 //! tape. So a limit is one of sessions under way, and a slot rests while its user thinks.
 //!
 //! One single-threaded runtime a worker; its slots and their connections never leave it. The calling thread collects
-//! finished exchanges and parses them, so that nothing is parsed where stamps are taken.
+//! what the exchanges bring and parses it, so that nothing is parsed where stamps are taken.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Barrier, Mutex, OnceLock, PoisonError};
@@ -26,8 +27,9 @@ use tokio::task::{LocalSet, unconstrained};
 
 use super::busy;
 use super::connection::Connector;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, News};
 use super::plan::{Prepared, followers};
+use super::reading::Reading;
 use super::slot::{Slot, interrupted};
 use super::{Error, Plan, Target};
 use crate::effort::{Busy, Effort};
@@ -126,25 +128,38 @@ pub fn run(
     };
     let mut timelines = Vec::with_capacity(plan.requests.len());
     let mut warmup_failures = 0;
-    let (ended, exchanges) = channel();
+    let (told, news) = channel();
     std::thread::scope(|scope| {
         for worker in 0..workers {
-            let (shared, ended, interrupt) = (&shared, ended.clone(), interrupt.clone());
+            let (shared, told, interrupt) = (&shared, told.clone(), interrupt.clone());
             // Slot s is worker s mod workers: the first requests of a tape spread over all of them.
             let slots = (worker..slots).step_by(workers).map(|slot| u32::try_from(slot).unwrap_or(u32::MAX));
-            scope.spawn(move || shared.work(slots.collect(), &ended, &interrupt));
+            scope.spawn(move || shared.work(slots.collect(), &told, &interrupt));
         }
-        drop(ended);
-        for mut exchange in exchanges {
+        drop(told);
+        // Of each slot's exchange, what has been read of it.
+        let mut readings: HashMap<u32, Reading> = HashMap::new();
+        for news in news {
+            let mut exchange = match news {
+                News::Part(slot, part) => {
+                    readings.entry(slot).or_default().read(part);
+                    continue;
+                }
+                News::End(exchange) => *exchange,
+            };
+            let reading = readings.remove(&exchange.slot).unwrap_or_default();
             exchange.keeps_text = options.keeps_text;
             // The warm-up was sent before the start, however late this thread comes to see it.
             match shared.start.get().filter(|origin| exchange.dispatched >= **origin) {
                 Some(origin) => {
-                    let timeline = exchange.timeline(*origin);
+                    let timeline = exchange.timeline_after(reading, *origin);
                     on_end(&timeline);
                     timelines.push(timeline);
                 }
-                None => warmup_failures += usize::from(!exchange.timeline(0).outcome.is_success()),
+                None => {
+                    let outcome = exchange.timeline_after(reading, 0).outcome;
+                    warmup_failures += usize::from(!outcome.is_success());
+                }
             }
         }
     });
@@ -307,7 +322,7 @@ struct Shared<'p> {
 
 impl Shared<'_> {
     /// One worker's life: connect, warm up, measure; in step with the others.
-    fn work(&self, slots: Vec<u32>, ended: &Sender<Exchange>, interrupt: &watch::Receiver<bool>) {
+    fn work(&self, slots: Vec<u32>, collector: &Sender<News>, interrupt: &watch::Receiver<bool>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(|error| self.fail(Error::System(error))).ok();
         let local = LocalSet::new();
@@ -322,7 +337,7 @@ impl Shared<'_> {
         let (Some(runtime), Some((pacer, mut open)), false) = (runtime, ready, self.has_failed()) else {
             return;
         };
-        let worker = Worker { shared: self, pacer, ended, interrupt: interrupt.clone() };
+        let worker = Worker { shared: self, pacer, collector, interrupt: interrupt.clone() };
         if !self.warmup.requests.is_empty() {
             open = local.block_on(&runtime, unconstrained(worker.closed_loop(open, &self.warmup)));
         }
@@ -374,7 +389,7 @@ impl Shared<'_> {
 struct Worker<'w, 'p> {
     shared: &'w Shared<'p>,
     pacer: Pacer,
-    ended: &'w Sender<Exchange>,
+    collector: &'w Sender<News>,
     interrupt: watch::Receiver<bool>,
 }
 
@@ -425,7 +440,7 @@ impl<'p> Worker<'_, 'p> {
             let ended = exchange.ended;
             free_since = Some(ended);
             // The collector outlives every worker.
-            drop(self.ended.send(exchange));
+            drop(self.collector.send(News::End(Box::new(exchange))));
             match queue.follow(&turn, ended, self.moment(0)) {
                 Some(next) if !*self.interrupt.borrow() => turn = next,
                 _ => return (slot, free_since),
@@ -472,7 +487,8 @@ impl<'p> Worker<'_, 'p> {
     ) -> (Slot, Exchange) {
         let Shared { connector, target, timeout, .. } = *self.shared;
         let dispatched = dispatched.unwrap_or_else(monotonic_ns);
-        let exchange = Exchange::new(request, slot.number, scheduled, dispatched);
+        let mut exchange = Exchange::new(request, slot.number, scheduled, dispatched);
+        exchange.collector = Some(self.collector.clone());
         slot.carry(exchange, request, (connector, target), timeout, self.interrupt.clone()).await
     }
 

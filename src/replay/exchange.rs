@@ -1,11 +1,16 @@
 //! One HTTP exchange as raw bytes and stamps, and what it means. The measured path fills it; [`Exchange::timeline`],
 //! called elsewhere, parses it.
 
-use super::event;
+use std::sync::mpsc::Sender;
+
 use super::plan::Prepared;
-use super::sse::{self, Payload};
+use super::reading::{Mark, Part, Reading};
 use super::transport::Stamps;
 use crate::timeline::{Events, Facts, Ns, Outcome, Reads, Timeline};
+
+/// How much of a stream of events is held before it is handed on: about thirty events, so that handing on costs little.
+/// A thousand of them are 8 MB.
+pub(super) const PART_BYTES: usize = 8 * 1024;
 
 /// How much of a failed response is kept to show why it failed.
 const SHOWN: usize = 4096;
@@ -25,10 +30,12 @@ pub struct Exchange {
     pub connected: Option<u64>,
     /// The response's head, once it has come.
     pub head: Option<Head>,
-    /// The body's bytes.
-    pub body: Vec<u8>,
-    /// Which read brought which part of the body, in order.
-    pub marks: Vec<Mark>,
+    /// The body: all of it, or what has come since a part of it was handed on.
+    pub body: Part,
+    /// How many bytes were handed on.
+    pub handed_on: usize,
+    /// Who is given a stream of events in parts; without, it is held as a whole.
+    pub collector: Option<Sender<News>>,
     /// Each read of the socket, and the last write.
     pub stamps: Stamps,
     /// When it ended.
@@ -56,13 +63,13 @@ pub struct Head {
     pub written: u64,
 }
 
-/// Up to where the body had come with a read.
-#[derive(Clone, Copy, Debug)]
-pub struct Mark {
-    /// The index of the read.
-    pub read: u32,
-    /// The body's length after it.
-    pub end: usize,
+/// What a slot tells of its exchange.
+#[derive(Debug)]
+pub enum News {
+    /// A part of the body of the exchange in this slot; more is to come.
+    Part(u32, Part),
+    /// It has ended.
+    End(Box<Exchange>),
 }
 
 /// How an exchange ended, as HTTP sees it.
@@ -99,8 +106,9 @@ impl Exchange {
             dispatched,
             connected: None,
             head: None,
-            body: Vec::new(),
-            marks: Vec::new(),
+            body: Part::default(),
+            handed_on: 0,
+            collector: None,
             stamps: Stamps::default(),
             ended: dispatched,
             ending: Ending::Cancelled,
@@ -109,9 +117,52 @@ impl Exchange {
         }
     }
 
-    /// Parses the exchange. `origin` is the run's start on the monotonic clock.
+    /// How many bytes of the body have come.
+    #[must_use]
+    pub fn received(&self) -> usize {
+        self.handed_on + self.body.bytes.len()
+    }
+
+    /// Takes in what a read brought of the body, and hands a full part on.
+    pub fn receive(&mut self, data: &[u8], read: u32) {
+        self.body.bytes.extend_from_slice(data);
+        self.body.marks.push(Mark { read, end: self.received() });
+        if self.body.bytes.len() < PART_BYTES {
+            return;
+        }
+        if let Some(collector) = self.collector.as_ref().filter(|_| self.is_readable()) {
+            let next = Part {
+                bytes: Vec::with_capacity(self.body.bytes.capacity()),
+                marks: Vec::with_capacity(self.body.marks.len()),
+            };
+            self.handed_on += self.body.bytes.len();
+            // The collector outlives every exchange.
+            drop(collector.send(News::Part(self.slot, std::mem::replace(&mut self.body, next))));
+        }
+    }
+
+    /// Whether the body is a stream of events.
+    fn is_readable(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| head.status == 200 && head.is_stream && head.encoding.is_none())
+    }
+
+    /// Parses the exchange, of whose body nothing was handed on. `origin` is the run's start on the monotonic clock.
     #[must_use]
     pub fn timeline(self, origin: u64) -> Timeline {
+        self.timeline_after(Reading::default(), origin)
+    }
+
+    /// Parses the exchange, after what was handed on of its body has been read.
+    #[must_use]
+    pub fn timeline_after(mut self, reading: Reading, origin: u64) -> Timeline {
+        let is_readable = self.is_readable();
+        let body = std::mem::take(&mut self.body);
+        let (told, fault, body) = if is_readable {
+            let reading = reading.finish(body);
+            (reading.timeline, reading.fault, Part::default())
+        } else {
+            (Timeline::default(), None, body)
+        };
         let since = |at: u64| -> Ns { at.saturating_sub(origin) };
         let read_at = |read: u32| self.stamps.reads_at.get(read as usize).copied();
         let mut timeline = Timeline {
@@ -126,16 +177,10 @@ impl Exchange {
             end_ns: since(self.ended),
             input_tokens: self.tokens.0,
             output_tokens: self.tokens.1,
-            ..Timeline::default()
+            ..told
         };
-        let mut fault = None;
-        let is_readable = |head: &Head| head.status == 200 && head.is_stream && head.encoding.is_none();
-        if self.head.as_ref().is_some_and(is_readable) {
-            let text;
-            (text, fault) = read_events(&self.body, &self.marks, &mut timeline);
-            timeline.text = Some(text).filter(|_| self.keeps_text || timeline.usage.is_none());
-        }
-        timeline.outcome = outcome(&self.ending, self.head.as_ref(), &self.body, &timeline.events, fault);
+        timeline.text = timeline.text.filter(|_| self.keeps_text || timeline.usage.is_none());
+        timeline.outcome = outcome(&self.ending, self.head.as_ref(), &body.bytes, &timeline.events, fault);
         timeline.reads = Reads {
             at_ns: self.stamps.reads_at.iter().copied().map(since).collect(),
             late_ns: self.stamps.reads_late,
@@ -143,69 +188,6 @@ impl Exchange {
         };
         timeline
     }
-}
-
-/// Reads the body's events into the timeline; returns the generated text, and the first event that says, or is, a
-/// fault.
-fn read_events(body: &[u8], marks: &[Mark], timeline: &mut Timeline) -> (String, Option<Outcome>) {
-    let mut marks = marks.iter();
-    let mut mark = Mark { read: 0, end: 0 };
-    let mut fault = None;
-    let mut text = String::new();
-    let mut running = Vec::new();
-    let events = &mut timeline.events;
-    for sse in sse::events(body) {
-        while mark.end < sse.end {
-            // Every byte of the body came with a mark; were one missing, the last read would stand for it.
-            match marks.next() {
-                Some(next) => mark = *next,
-                None => break,
-            }
-        }
-        let meaning = match &sse.payload {
-            Payload::Comment => event::Meaning::of(Facts::COMMENT),
-            Payload::Data(data) => event::read(data),
-        };
-        if let (Payload::Data(data), None) = (&sse.payload, &fault) {
-            if meaning.facts.has(Facts::ERROR) {
-                fault = Some(Outcome::InBand { message: shown(data) });
-            } else if !meaning.facts.any(Facts::JSON.with(Facts::DONE)) {
-                fault = Some(Outcome::Protocol {
-                    message: format!("an event that is not JSON: {}", shown(data)),
-                });
-            }
-        }
-        events.read.push(mark.read);
-        events.facts.push(meaning.facts);
-        running.push(meaning.usage.map(|usage| usage.completion_tokens));
-        text.extend(meaning.text());
-        timeline.usage = meaning.usage.or(timeline.usage);
-        timeline.server_times = meaning.server_times.or(timeline.server_times);
-        if let (None, Some(id)) = (&timeline.response_id, &meaning.id) {
-            timeline.response_id = Some(id.clone().into_owned());
-        }
-        if let Some(reason) = meaning.finish_reason {
-            timeline.finish_reason = Some(reason.into_owned());
-        }
-    }
-    events.tokens = running_counts(&events.facts, &running);
-    (text, fault)
-}
-
-/// The running count of completion tokens after each event, where the server sends one with every choice.
-fn running_counts(facts: &[Facts], counts: &[Option<u32>]) -> Vec<u32> {
-    let continuous =
-        facts.iter().zip(counts).all(|(facts, count)| !facts.has(Facts::CHOICES) || count.is_some());
-    if !continuous || !facts.iter().any(|facts| facts.has(Facts::CHOICES)) {
-        return Vec::new();
-    }
-    counts
-        .iter()
-        .scan(0, |last, count| {
-            *last = count.unwrap_or(*last);
-            Some(*last)
-        })
-        .collect()
 }
 
 /// How the request ended: the earliest cause wins.
@@ -262,7 +244,7 @@ fn outcome(
 }
 
 /// The beginning of what a server said.
-fn shown(bytes: &[u8]) -> String {
+pub(super) fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN)]).into_owned()
 }
 
@@ -296,8 +278,7 @@ mod tests {
             exchange.stamps.reads_at.push(1000 + 10 * u64::from(read));
             exchange.stamps.reads_late.push(0);
             exchange.stamps.reads_bytes.push(u32::try_from(piece.len()).unwrap());
-            exchange.body.extend_from_slice(piece.as_bytes());
-            exchange.marks.push(Mark { read, end: exchange.body.len() });
+            exchange.receive(piece.as_bytes(), read);
         }
         exchange.ending = ending;
         exchange.ended = 2000;

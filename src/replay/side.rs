@@ -58,7 +58,7 @@ pub fn send(
     let slot = Slot { number: 0, connection: None };
     let carry = slot.carry(exchange, request, (&connector, target), timeout, interrupt.clone());
     let (_, exchange) = runtime.block_on(carry);
-    let (status, body) = (exchange.head.as_ref().map(|head| head.status), exchange.body.clone());
+    let (status, body) = (exchange.head.as_ref().map(|head| head.status), exchange.body.bytes.clone());
     Ok(Answer { status, body, outcome: exchange.timeline(now).outcome })
 }
 

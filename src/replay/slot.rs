@@ -6,6 +6,7 @@ use tokentape_pacer::monotonic_ns;
 use tokio::sync::watch;
 
 use super::Target;
+use super::alarm::Alarm;
 use super::connection::{Connection, Connector};
 use super::exchange::{Ending, Exchange};
 use super::plan::Prepared;
@@ -29,10 +30,19 @@ impl Slot {
         timeout: Duration,
         interrupt: watch::Receiver<bool>,
     ) -> (Self, Exchange) {
+        let alarm = Alarm::new(async move {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(timeout) => {
+                    Ending::Timeout { limit_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX) }
+                }
+                () = interrupted(interrupt) => Ending::Cancelled,
+            }
+        });
         exchange.ending = tokio::select! {
             biased;
-            ending = self.send(request, server, timeout, &mut exchange) => ending,
-            () = interrupted(interrupt) => Ending::Cancelled,
+            ending = self.send(request, server, &mut exchange) => ending,
+            ending = alarm => ending,
         };
         self.close(&mut exchange);
         (self, exchange)
@@ -42,34 +52,23 @@ impl Slot {
         &mut self,
         request: &Prepared,
         (connector, target): (&Connector, &Target),
-        timeout: Duration,
         exchange: &mut Exchange,
     ) -> Ending {
-        let limit_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let work = async {
-            let connection = match self.connection.take() {
-                Some(mut held) => {
-                    if held.is_ready().await {
-                        Some(held)
-                    } else {
-                        None
-                    }
-                }
-                None => None,
-            };
-            let connection = match connection {
-                Some(held) => held,
-                None => match connector.open().await {
-                    Ok(new) => {
-                        exchange.connected = Some(monotonic_ns());
-                        new
-                    }
-                    Err(reason) => return Ending::Connect(reason),
-                },
-            };
-            self.connection.insert(connection).send(request, target, exchange).await
+        let held = match self.connection.take() {
+            Some(mut held) => held.is_ready().await.then_some(held),
+            None => None,
         };
-        tokio::time::timeout(timeout, work).await.unwrap_or(Ending::Timeout { limit_ms })
+        let connection = match held {
+            Some(held) => held,
+            None => match connector.open().await {
+                Ok(new) => {
+                    exchange.connected = Some(monotonic_ns());
+                    new
+                }
+                Err(reason) => return Ending::Connect(reason),
+            },
+        };
+        self.connection.insert(connection).send(request, target, exchange).await
     }
 
     /// Takes the exchange's stamps, and drops a connection that is in the middle of a response.

@@ -32,6 +32,12 @@ pub fn events(body: &[u8]) -> Events<'_> {
     Events { body, at: start }
 }
 
+/// The events of what follows a blank line in a body.
+#[must_use]
+pub fn later_events(body: &[u8]) -> Events<'_> {
+    Events { body, at: 0 }
+}
+
 /// An iterator over the events of a body.
 #[derive(Debug)]
 pub struct Events<'a> {
