@@ -141,8 +141,8 @@ impl Connection {
                 Some(Some(Err(error))) => return Ending::Broken(reason(&error)),
                 Some(None) => {
                     // A little more, so that a few bytes do not double it.
-                    let bytes = exchange.received().min(PART_BYTES);
-                    self.room = (bytes + bytes / 16 + 256, exchange.body.marks.capacity());
+                    let bytes = exchange.received();
+                    self.room = ((bytes + bytes / 16 + 256).min(PART_BYTES), exchange.body.marks.capacity());
                     return Ending::Complete;
                 }
                 None => return Ending::Broken("the server closed the connection".to_owned()),

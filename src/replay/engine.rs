@@ -371,7 +371,7 @@ impl Shared<'_> {
                 };
                 Error::Unreachable { url: self.target.url.clone(), reason }
             })?;
-            open.push(Slot { number, connection: Some(connection) });
+            open.push(Slot { number, connection: Some(Box::new(connection)) });
         }
         Ok((Pacer::start()?, open))
     }

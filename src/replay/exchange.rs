@@ -8,9 +8,9 @@ use super::reading::{Mark, Part, Reading};
 use super::transport::Stamps;
 use crate::timeline::{Events, Facts, Ns, Outcome, Reads, Timeline};
 
-/// How much of a stream of events is held before it is handed on: about thirty events, so that handing on costs little.
-/// A thousand of them are 8 MB.
-pub(super) const PART_BYTES: usize = 8 * 1024;
+/// How much of a stream of events is held before it is handed on: some fifteen events, so that handing on costs little,
+/// and 4 MB for a thousand streams.
+pub(super) const PART_BYTES: usize = 4 * 1024;
 
 /// How much of a failed response is kept to show why it failed.
 const SHOWN: usize = 4096;
@@ -123,16 +123,20 @@ impl Exchange {
         self.handed_on + self.body.bytes.len()
     }
 
-    /// Takes in what a read brought of the body, and hands a full part on.
+    /// Takes in what a read brought of the body. What no longer fits beside it is handed on first.
     pub fn receive(&mut self, data: &[u8], read: u32) {
+        let held = self.body.bytes.len();
+        if held > 0 && held + data.len() > PART_BYTES {
+            self.hand_on();
+        }
         self.body.bytes.extend_from_slice(data);
         self.body.marks.push(Mark { read, end: self.received() });
-        if self.body.bytes.len() < PART_BYTES {
-            return;
-        }
+    }
+
+    fn hand_on(&mut self) {
         if let Some(collector) = self.collector.as_ref().filter(|_| self.is_readable()) {
             let next = Part {
-                bytes: Vec::with_capacity(self.body.bytes.capacity()),
+                bytes: Vec::with_capacity(PART_BYTES),
                 marks: Vec::with_capacity(self.body.marks.len()),
             };
             self.handed_on += self.body.bytes.len();
@@ -182,7 +186,8 @@ impl Exchange {
         timeline.text = timeline.text.filter(|_| self.keeps_text || timeline.usage.is_none());
         timeline.outcome = outcome(&self.ending, self.head.as_ref(), &body.bytes, &timeline.events, fault);
         timeline.reads = Reads {
-            at_ns: self.stamps.reads_at.iter().copied().map(since).collect(),
+            // In place.
+            at_ns: self.stamps.reads_at.into_iter().map(since).collect(),
             late_ns: self.stamps.reads_late,
             bytes: self.stamps.reads_bytes,
         };
@@ -306,6 +311,44 @@ mod tests {
         let mut exchange = exchange(&[ROLE, TOKEN, LAST, USAGE, DONE], Ending::Complete);
         exchange.keeps_text = true;
         assert_eq!(exchange.timeline(900).text.as_deref(), Some("xy"));
+    }
+
+    #[test]
+    fn what_was_handed_on_is_read_as_if_it_had_not_been() {
+        let count = 3 * PART_BYTES / TOKEN.len();
+        let pieces = [&[ROLE][..], &vec![TOKEN; count], &[LAST, USAGE, DONE]].concat();
+        let whole = exchange(&pieces, Ending::Complete).timeline(900);
+        let (collector, news) = std::sync::mpsc::channel();
+        let mut parts = exchange(&[], Ending::Complete);
+        parts.collector = Some(collector);
+        for (read, piece) in (0..).zip(&pieces) {
+            parts.receive(piece.as_bytes(), read);
+            assert!(parts.body.bytes.len() <= PART_BYTES);
+        }
+        parts.stamps = exchange(&pieces, Ending::Complete).stamps;
+        let mut reading = Reading::default();
+        let mut handed_on = 0;
+        for news in news.try_iter() {
+            let News::Part(0, part) = news else { panic!("a part of slot 0") };
+            reading.read(part);
+            handed_on += 1;
+        }
+        assert_eq!(handed_on, 3);
+        assert_eq!(parts.timeline_after(reading, 900), whole);
+        assert_eq!(whole.events.len(), count + 4);
+    }
+
+    #[test]
+    fn what_is_no_stream_is_held_as_a_whole() {
+        let (collector, news) = std::sync::mpsc::channel();
+        let mut refused = exchange(&[], Ending::Complete);
+        refused.collector = Some(collector);
+        refused.head = Some(Head { status: 500, is_stream: true, encoding: None, read: 0, written: 920 });
+        for _ in 0..100 {
+            refused.receive(&[b'x'; 1000], 0);
+        }
+        assert!(news.try_recv().is_err());
+        assert_eq!(refused.timeline(900).outcome, Outcome::Status { body: "x".repeat(SHOWN) });
     }
 
     #[test]

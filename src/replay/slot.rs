@@ -17,7 +17,7 @@ pub(super) struct Slot {
     /// Its number, from 0.
     pub(super) number: u32,
     /// The connection it holds; none before the first request of a new slot, and after a failure.
-    pub(super) connection: Option<Connection>,
+    pub(super) connection: Option<Box<Connection>>,
 }
 
 impl Slot {
@@ -60,10 +60,11 @@ impl Slot {
         };
         let connection = match held {
             Some(held) => held,
-            None => match connector.open().await {
+            // Rarely needed, and large: not a part of every slot's future.
+            None => match Box::pin(connector.open()).await {
                 Ok(new) => {
                     exchange.connected = Some(monotonic_ns());
-                    new
+                    Box::new(new)
                 }
                 Err(reason) => return Ending::Connect(reason),
             },
