@@ -301,6 +301,9 @@ impl Sending<'_> {
         progress.finish();
         written?;
         let to_measure = (plan.requests.len() as u64).saturating_sub(report.left_out);
+        let warmup = plan.warmup.len() as u64;
+        // The figures take as much memory as the bodies did.
+        drop((plan.requests, plan.warmup));
         let counts = Counts { left_out: report.left_out, ..Counts::of(to_measure, &report.timelines) };
         let mut info = RunInfo {
             format: FORMAT,
@@ -326,7 +329,7 @@ impl Sending<'_> {
                     .map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
                 workers: u32::try_from(options.workers).unwrap_or(u32::MAX),
                 timeout_ms: u64::try_from(options.timeout.as_millis()).unwrap_or(u64::MAX),
-                warmup: plan.warmup.len() as u64,
+                warmup,
                 warmup_failures: report.warmup_failures as u64,
             },
             verdict: Verdict::default(),

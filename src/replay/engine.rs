@@ -150,16 +150,13 @@ pub fn run(
             let reading = readings.remove(&exchange.slot).unwrap_or_default();
             exchange.keeps_text = options.keeps_text;
             // The warm-up was sent before the start, however late this thread comes to see it.
-            match shared.start.get().filter(|origin| exchange.dispatched >= **origin) {
-                Some(origin) => {
-                    let timeline = exchange.timeline_after(reading, *origin);
-                    on_end(&timeline);
-                    timelines.push(timeline);
-                }
-                None => {
-                    let outcome = exchange.timeline_after(reading, 0).outcome;
-                    warmup_failures += usize::from(!outcome.is_success());
-                }
+            let origin = shared.start.get().filter(|origin| exchange.dispatched >= **origin);
+            let timeline = exchange.timeline_after(reading, origin.copied().unwrap_or(0));
+            if origin.is_some() {
+                on_end(&timeline);
+                timelines.push(timeline);
+            } else {
+                warmup_failures += usize::from(!timeline.outcome.is_success());
             }
         }
     });

@@ -191,6 +191,12 @@ impl Exchange {
             late_ns: self.stamps.reads_late,
             bytes: self.stamps.reads_bytes,
         };
+        // A run keeps thousands of them.
+        timeline.reads.at_ns.shrink_to_fit();
+        timeline.reads.late_ns.shrink_to_fit();
+        timeline.reads.bytes.shrink_to_fit();
+        timeline.events.read.shrink_to_fit();
+        timeline.events.facts.shrink_to_fit();
         timeline
     }
 }

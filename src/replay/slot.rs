@@ -31,12 +31,11 @@ impl Slot {
         interrupt: watch::Receiver<bool>,
     ) -> (Self, Exchange) {
         let alarm = Alarm::new(async move {
-            tokio::select! {
-                biased;
-                () = tokio::time::sleep(timeout) => {
+            match tokio::time::timeout(timeout, interrupted(interrupt)).await {
+                Ok(()) => Ending::Cancelled,
+                Err(_) => {
                     Ending::Timeout { limit_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX) }
                 }
-                () = interrupted(interrupt) => Ending::Cancelled,
             }
         });
         exchange.ending = tokio::select! {
