@@ -10,7 +10,8 @@
 //! [`transport`] under hyper stamps each socket read before anything looks at the bytes. A finished [`exchange`] goes
 //! to the collecting thread, which alone parses events ([`sse`], [`event`]) and makes [`crate::timeline::Timeline`]s.
 //!
-//! [`side`] makes requests beside the measured ones: readiness checks, scrapes.
+//! [`side`] makes requests beside the measured ones: readiness checks, and the scrapes of a [`scraper`], which reads the
+//! server's own metrics while the run goes on.
 
 mod busy;
 pub mod connection;
@@ -19,6 +20,7 @@ pub mod engine;
 pub mod event;
 pub mod exchange;
 pub mod plan;
+pub mod scraper;
 pub mod side;
 mod slot;
 pub mod sse;
