@@ -166,7 +166,7 @@ impl Figures {
             preemptions: whole(after.preemptions - before.preemptions),
             prefix_cache_hit_share: (queries > 0.0).then(|| hits / queries),
             ttft_ms: latency(&["time_to_first_token_seconds"]),
-            // The second is its name up to 0.10; 0.11 has both.
+            // The second is its name before 0.11, which has both.
             itl_ms: latency(&["inter_token_latency_seconds", "time_per_output_token_seconds"]),
             e2el_ms: latency(&["e2e_request_latency_seconds"]),
             queue_ms: latency(&["request_queue_time_seconds"]),

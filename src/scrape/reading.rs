@@ -70,7 +70,7 @@ impl Reading {
             }
             "num_requests_running" => *self.running.get_or_insert_default() += value,
             "num_requests_waiting" => *self.waiting.get_or_insert_default() += value,
-            // The second is its name up to 0.9.
+            // The second is its name before 0.9.2.
             "kv_cache_usage_perc" | "gpu_cache_usage_perc" => {
                 self.kv_cache_usage = Some(self.kv_cache_usage.map_or(value, |usage| usage.max(value)));
             }
