@@ -31,7 +31,7 @@ pub struct Quantile {
 impl Histogram {
     /// Adds `values` to the bucket of all values up to `bound`.
     pub fn add(&mut self, bound: f64, values: f64) {
-        match self.buckets.binary_search_by(|(known, _)| known.total_cmp(&bound)) {
+        match self.place(bound) {
             Ok(at) => self.buckets[at].1 += values,
             Err(at) => self.buckets.insert(at, (bound, values)),
         }
@@ -40,8 +40,7 @@ impl Histogram {
     /// What came since an earlier reading.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
-        let values =
-            |bound: f64| before.buckets.iter().find(|known| known.0 == bound).map_or(0.0, |known| known.1);
+        let values = |bound| before.place(bound).map_or(0.0, |at| before.buckets[at].1);
         Self {
             count: self.count - before.count,
             sum: self.sum - before.sum,
@@ -67,6 +66,11 @@ impl Histogram {
         let share = (rank - before) / (all - before);
         let interpolated = lower.and(up_to).map(|up_to| above + (up_to - above) * share);
         Some(Quantile { above, up_to, interpolated })
+    }
+
+    /// Where a bucket is, or else where it belongs.
+    fn place(&self, bound: f64) -> Result<usize, usize> {
+        self.buckets.binary_search_by(|(known, _)| known.total_cmp(&bound))
     }
 }
 
