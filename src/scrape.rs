@@ -53,6 +53,9 @@ pub struct Figures {
     pub failed_scrapes: u64,
     /// Whether the server's counters began anew: then the counts are those since.
     pub restarted: bool,
+    /// Warm-up requests of the run, which the counts and the latencies contain.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub warmup: u64,
     /// Requests that ended, by reason.
     pub finished: BTreeMap<String, u64>,
     /// Prompt tokens.
@@ -113,6 +116,11 @@ pub struct Gauge {
     pub mean: f64,
     /// Largest of the samples.
     pub max: f64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Server {

@@ -320,7 +320,10 @@ impl Sending<'_> {
         })?;
         progress.finish();
         written?;
-        let server = scraper.and_then(Scraper::finish);
+        let mut server = scraper.and_then(Scraper::finish);
+        if let Some(figures) = server.as_mut().and_then(|server| server.figures.as_mut()) {
+            figures.warmup = plan.warmup.len() as u64;
+        }
         let to_measure = (plan.requests.len() as u64).saturating_sub(report.left_out);
         let counts = Counts { left_out: report.left_out, ..Counts::of(to_measure, &report.timelines) };
         let mut info = RunInfo {

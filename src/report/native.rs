@@ -245,8 +245,12 @@ fn server_state(figures: &Figures, metrics: &Metrics) -> String {
     let reasons: Vec<String> =
         figures.finished.iter().map(|(reason, count)| format!(", {count} {reason}")).collect();
     let finished = format!("{}{}", figures.all_finished(), reasons.concat());
+    let warmup = match figures.warmup {
+        0 => String::new(),
+        warmup => format!(" and {warmup} of its warm-up"),
+    };
     let mut text =
-        line("Server finished", format!("{finished}; the client's {}", metrics.requests.succeeded));
+        line("Server finished", format!("{finished}; the client's {}{warmup}", metrics.requests.succeeded));
     let (input, output) = (figures.prompt_tokens, figures.generation_tokens);
     text += &line("  input, output tokens", format!("{input}, {output}"));
     if let Some(share) = figures.prefix_cache_hit_share {
@@ -423,6 +427,7 @@ Whole client                40.0 % of a processor
             interval_s: 10.5,
             samples: 3,
             failed_scrapes: 1,
+            warmup: 1,
             finished: [("length".to_owned(), 2), ("stop".to_owned(), 1)].into(),
             prompt_tokens: 300,
             generation_tokens: 6,
@@ -459,7 +464,7 @@ ITL                      2      10.00      15.00      19.90         10.05       
 Decode                   2      10.00      15.00      19.90
 E2EL                     2      29.75      15.00      19.90         30.20       +0.45
 
-Server finished             3, 2 length, 1 stop; the client's 2
+Server finished             3, 2 length, 1 stop; the client's 2 and 1 of its warm-up
   input, output tokens      300, 6
   found in prefix cache     12.5 %
   preemptions               0

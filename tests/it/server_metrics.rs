@@ -164,6 +164,19 @@ fn the_servers_figures_stand_beside_the_clients() {
 }
 
 #[test]
+fn what_the_server_counts_beside_the_run_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Counting::start(Metrics::Good);
+    let (run, printed) = replay(folder.path(), &server.url, &["--requests", "4", "--warmup", "2"]);
+    let figures = run.info.server.unwrap().figures.unwrap();
+    assert_eq!((figures.all_finished(), figures.warmup), (6, 2));
+    assert!(printed.contains("6, 6 length; the client's 4 and 2 of its warm-up\n"), "{printed}");
+    // Half a second is shorter than the interval.
+    assert_eq!((figures.samples, figures.running), (0, None));
+    assert!(printed.contains("none: the run was shorter than --scrape-interval\n"), "{printed}");
+}
+
+#[test]
 fn no_scrape_asks_for_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let server = Counting::start(Metrics::Good);
