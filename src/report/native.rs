@@ -1,5 +1,7 @@
 //! The default report: tokentape's own figures as a table, or as JSON.
 
+mod server;
+
 use std::fmt::Display;
 
 use serde::Serialize;
@@ -10,7 +12,7 @@ use crate::metrics::client::{Client, Cpu, Effect};
 use crate::metrics::native::{Distribution, Metrics, calculate};
 use crate::metrics::slo::Good;
 use crate::metrics::steady::Window;
-use crate::scrape::{Figures, Gauge, Latency, Quantile, Server};
+use crate::scrape::Server;
 use crate::timeline::Ns;
 
 /// What the JSON report holds.
@@ -49,7 +51,7 @@ pub(super) fn json(measurement: &Measurement<'_>, options: &Options<'_>) -> Stri
 
 /// The figures as a table, with a final line end.
 pub(super) fn table(measurement: &Measurement<'_>, options: &Options<'_>) -> String {
-    let Report { metrics, goodput, steady, client, server } = Report::of(measurement, options);
+    let Report { metrics, goodput, steady, client, server: told } = Report::of(measurement, options);
     let mut throughput = throughput(&metrics);
     if let Some(good) = goodput {
         throughput += &goodput_lines(&good);
@@ -63,9 +65,10 @@ pub(super) fn table(measurement: &Measurement<'_>, options: &Options<'_>) -> Str
         sections.extend(client.cpu.map(cpu));
     }
     // The server's figures are those of the whole run.
-    let figures = server.and_then(|server| server.figures.as_ref());
+    let figures = told.and_then(|server| server.figures.as_ref());
     if let Some(figures) = figures.filter(|_| steady.is_none()) {
-        sections.extend([server_latencies(figures, &metrics), server_state(figures, &metrics)]);
+        sections.extend(server::latencies(figures, &metrics));
+        sections.push(server::state(figures, &metrics));
     }
     sections.join("\n")
 }
@@ -197,89 +200,6 @@ fn cpu(cpu: Cpu) -> String {
     text
 }
 
-/// The server's latencies, and the client's means of those that both measure.
-fn server_latencies(figures: &Figures, metrics: &Metrics) -> String {
-    let row = |label: &str, cells: [String; 6]| {
-        let [count, mean, p50, p99, client, difference] = cells;
-        format!("{label:<18}{count:>8}{mean:>11}{p50:>11}{p99:>11}{client:>14}{difference:>12}")
-            .trim_end()
-            .to_owned()
-            + "\n"
-    };
-    let head = ["count", "mean", "p50", "p99", "client mean", "difference"];
-    let mut text = row("Server (ms)", head.map(str::to_owned));
-    let rows: [(&str, Option<Latency>, Option<&Distribution>); 6] = [
-        ("TTFT", figures.ttft_ms, Some(&metrics.ttft_ms)),
-        ("  queue", figures.queue_ms, None),
-        ("  prefill", figures.prefill_ms, None),
-        ("ITL", figures.itl_ms, Some(&metrics.itl_ms)),
-        ("Decode", figures.decode_ms, None),
-        ("E2EL", figures.e2el_ms, Some(&metrics.e2el_ms)),
-    ];
-    for (label, latency, client) in rows {
-        let Some(Latency { count, mean, p50, p99 }) = latency else { continue };
-        let decimals = decimals(mean);
-        let quantile = |quantile: Quantile| match quantile {
-            Quantile { interpolated: Some(value), .. } => format!("{value:.decimals$}"),
-            Quantile { up_to: Some(bound), .. } => format!("<{}", plain(bound)),
-            Quantile { above, .. } => format!(">{}", plain(above)),
-        };
-        let client = client.filter(|client| client.count > 0).map(|client| client.mean);
-        let difference = client.map(|client| format!("{:+.decimals$}", client - mean));
-        let client = client.map(|client| format!("{client:.decimals$}"));
-        let cells = [count.to_string(), format!("{mean:.decimals$}"), quantile(p50), quantile(p99)];
-        let [count, mean, p50, p99] = cells;
-        text +=
-            &row(label, [count, mean, p50, p99, client.unwrap_or_default(), difference.unwrap_or_default()]);
-    }
-    text
-}
-
-/// A bucket's bound, without decimals that it does not have.
-fn plain(bound_ms: f64) -> String {
-    format!("{bound_ms:.3}").trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// What the server did, and how full it was.
-fn server_state(figures: &Figures, metrics: &Metrics) -> String {
-    let reasons: Vec<String> =
-        figures.finished.iter().map(|(reason, count)| format!(", {count} {reason}")).collect();
-    let finished = format!("{}{}", figures.all_finished(), reasons.concat());
-    let warmup = match figures.warmup {
-        0 => String::new(),
-        warmup => format!(" and {warmup} of its warm-up"),
-    };
-    let mut text =
-        line("Server finished", format!("{finished}; the client's {}{warmup}", metrics.requests.succeeded));
-    let (input, output) = (figures.prompt_tokens, figures.generation_tokens);
-    text += &line("  input, output tokens", format!("{input}, {output}"));
-    if let Some(share) = figures.prefix_cache_hit_share {
-        text += &line("  found in prefix cache", format!("{:.1} %", share * 100.0));
-    }
-    text += &line("  preemptions", figures.preemptions);
-    if figures.restarted {
-        text += &line("  counted since", "the server's restart");
-    }
-    let mut gauge = |label: &str, gauge: Option<Gauge>, factor: f64, unit: &str| {
-        if let Some(Gauge { mean, max }) = gauge {
-            let (mean, max) = (mean * factor, max * factor);
-            text += &line(label, format!("mean {mean:.1}{unit}, max {max:.1}{unit}"));
-        }
-    };
-    gauge("Server running", figures.running, 1.0, "");
-    gauge("  waiting", figures.waiting, 1.0, "");
-    gauge("  KV cache in use", figures.kv_cache_usage, 100.0, " %");
-    let failed = match figures.failed_scrapes {
-        0 => String::new(),
-        failed => format!(", {failed} failed"),
-    };
-    let samples = match (figures.samples, figures.failed_scrapes) {
-        (0, 0) => "none: the run was shorter than --scrape-interval".to_owned(),
-        (samples, _) => samples.to_string(),
-    };
-    text + &line("  samples of the run", samples + &failed)
-}
-
 /// Decimals that leave the row's median three or four significant digits, and never less than a microsecond.
 fn decimals(median_ms: f64) -> usize {
     match median_ms {
@@ -315,7 +235,6 @@ mod tests {
     use crate::effort::{Busy, Effort};
     use crate::metrics::client;
     use crate::metrics::vllm::Goodput;
-    use crate::scrape::Model;
     use crate::timeline::{Events, Facts, Outcome, Reads, Timeline};
 
     fn run() -> Vec<Timeline> {
@@ -418,75 +337,13 @@ Whole client                40.0 % of a processor
         assert_eq!(client, expected);
     }
 
-    fn server() -> Server {
-        let quantile = |above, up_to, interpolated| Quantile { above, up_to, interpolated };
-        let first = quantile(0.0, Some(300.0), None);
-        let latency = |mean, p50, p99| Some(Latency { count: 2, mean, p50, p99 });
-        let middle = |value| quantile(10.0, Some(20.0), Some(value));
-        let figures = Figures {
-            interval_s: 10.5,
-            samples: 3,
-            failed_scrapes: 1,
-            warmup: 1,
-            finished: [("length".to_owned(), 2), ("stop".to_owned(), 1)].into(),
-            prompt_tokens: 300,
-            generation_tokens: 6,
-            prefix_cache_hit_share: Some(0.125),
-            ttft_ms: latency(19.5, middle(15.0), quantile(2_560_000.0, None, None)),
-            itl_ms: latency(10.0, middle(15.0), middle(19.9)),
-            e2el_ms: latency(29.75, middle(15.0), middle(19.9)),
-            queue_ms: latency(0.025, first, first),
-            prefill_ms: latency(19.0, middle(15.0), middle(19.9)),
-            decode_ms: latency(10.0, middle(15.0), middle(19.9)),
-            running: Some(Gauge { mean: 1.5, max: 2.0 }),
-            waiting: Some(Gauge { mean: 0.0, max: 0.0 }),
-            kv_cache_usage: Some(Gauge { mean: 0.031, max: 0.04 }),
-            ..Figures::default()
-        };
-        let model = Some(Model { id: "m".to_owned(), max_model_len: Some(4096) });
-        Server { version: Some("0.32.0".to_owned()), model, figures: Some(figures) }
-    }
-
-    #[test]
-    fn the_servers_part_comes_last() {
-        let timelines = run();
-        let measurement =
-            Measurement { timelines: &timelines, duration_ns: 1, concurrency: Some(2), request_rate: None };
-        let mut server = server();
-        let text = table(&measurement, &Options { server: Some(&server), ..Options::default() });
-        let (_, section) = text.split_once("Output events               4\n\n").unwrap();
-        let expected = "\
-Server (ms)          count       mean        p50        p99   client mean  difference
-TTFT                     2      19.50      15.00   >2560000         20.15       +0.65
-  queue                  2      0.025       <300       <300
-  prefill                2      19.00      15.00      19.90
-ITL                      2      10.00      15.00      19.90         10.05       +0.05
-Decode                   2      10.00      15.00      19.90
-E2EL                     2      29.75      15.00      19.90         30.20       +0.45
-
-Server finished             3, 2 length, 1 stop; the client's 2 and 1 of its warm-up
-  input, output tokens      300, 6
-  found in prefix cache     12.5 %
-  preemptions               0
-Server running              mean 1.5, max 2.0
-  waiting                   mean 0.0, max 0.0
-  KV cache in use           mean 3.1 %, max 4.0 %
-  samples of the run        3, 1 failed
-";
-        assert_eq!(section, expected);
-        // No figures, or a part of the run alone: no section.
-        server.figures = None;
-        let without = table(&measurement, &Options { server: Some(&server), ..Options::default() });
-        assert_eq!(without, table(&measurement, &Options::default()));
-    }
-
     #[test]
     fn the_json_has_the_documented_keys() {
         let timelines = run();
         let measurement =
             Measurement { timelines: &timelines, duration_ns: 1, concurrency: None, request_rate: None };
         let client = client::calculate(&measurement, Some(&Effort::default()));
-        let server = server();
+        let server = super::server::tests::server();
         let options = Options {
             goodput: Some(Goodput::default()),
             steady: true,
