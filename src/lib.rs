@@ -10,8 +10,8 @@
 //!                  tokentape-mock (truth log), or a real server
 //! ```
 //!
-//! [`tape`], [`generate`], [`schedule`], [`timeline`], [`metrics`], [`report`] and [`compare`] are pure: they take
-//! time and bytes as values, read no clock and open no socket. [`replay`] is the edge that does. [`convert`] reads
+//! [`tape`], [`generate`], [`schedule`], [`scrape`], [`timeline`], [`metrics`], [`report`] and [`compare`] are pure:
+//! they take time and bytes as values, read no clock and open no socket. [`replay`] is the edge that does. [`convert`] reads
 //! and writes other tools' files.
 
 pub mod calibrate;
@@ -27,6 +27,7 @@ pub mod replay;
 pub mod report;
 pub mod run;
 pub mod schedule;
+pub mod scrape;
 pub mod tape;
 pub mod timeline;
 pub mod truth;

@@ -11,7 +11,8 @@
 //! of the body, and at its end the rest, go to the collecting thread, which alone parses events ([`reading`], [`sse`],
 //! [`event`]) and makes [`crate::timeline::Timeline`]s.
 //!
-//! [`side`] makes requests beside the measured ones: readiness checks, scrapes.
+//! [`side`] makes requests beside the measured ones: readiness checks, and the scrapes of a [`scraper`], which reads the
+//! server's own metrics while the run goes on.
 
 mod alarm;
 mod busy;
@@ -22,6 +23,7 @@ pub mod event;
 pub mod exchange;
 pub mod plan;
 pub mod reading;
+pub mod scraper;
 pub mod side;
 mod slot;
 pub mod sse;

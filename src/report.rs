@@ -11,6 +11,7 @@ use self::vllm::{Metric, RunInfo};
 use crate::metrics::client::Client;
 use crate::metrics::vllm::Goodput;
 use crate::metrics::{CountTokens, Dialect, Measurement};
+use crate::scrape::Server;
 
 /// How to show the figures. The default is what each tool does unasked.
 #[derive(Clone, Default)]
@@ -25,6 +26,8 @@ pub struct Options<'a> {
     pub vllm: VllmOptions,
     /// `native`: the client's own part in the run.
     pub client: Option<&'a Client>,
+    /// `native`: what the server told of itself.
+    pub server: Option<&'a Server>,
 }
 
 impl fmt::Debug for Options<'_> {

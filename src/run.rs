@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::calibrate::Calibration;
 use crate::effort::Effort;
 use crate::schedule::{Shape, Slots};
+use crate::scrape::Server;
 use crate::tape::format::{Header, TokenizerId};
 use crate::timeline::{Ns, Timeline};
 
@@ -58,6 +59,9 @@ pub struct RunInfo {
     /// What sending took of the client's processors; absent from runs of before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effort: Option<Effort>,
+    /// What the server told of itself; absent where it told nothing or was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Server>,
     /// The machine that sent.
     pub machine: Machine,
     /// The machine's last calibration before the run, where it has one.
@@ -444,6 +448,7 @@ mod tests {
             verdict: Verdict { reasons: vec!["failed: all".to_owned()], ..Verdict::default() },
             effort: Some(Effort { workers: vec![Busy::default()], ..Effort::default() }),
             counts,
+            server: Some(Server { version: Some("1".to_owned()), ..Server::default() }),
             machine: Machine::this(),
             calibration: None,
         }

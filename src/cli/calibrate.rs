@@ -160,6 +160,7 @@ fn measure(args: &Args, setting: Setting, streams: u32, folder: &Path) -> Result
             ..Options::default()
         },
         shape: None,
+        scrape: None,
         output: &run,
         force: true,
         quiet: args.quiet,

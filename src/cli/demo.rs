@@ -82,6 +82,7 @@ pub(super) fn exec(args: Args) -> Outcome {
             ..Options::default()
         },
         shape: None,
+        scrape: None,
         output: &run,
         force: true,
         quiet: args.quiet,

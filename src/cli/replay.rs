@@ -1,5 +1,6 @@
 //! `tokentape replay`: send a tape to a server and measure each request.
 
+mod scrape;
 pub(super) mod server;
 pub(super) mod traffic;
 
@@ -7,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use self::scrape::ScrapeArgs;
 use self::server::ServerArgs;
 use self::traffic::{Traffic as Asked, TrafficArgs};
 use super::progress::Progress;
@@ -18,6 +20,7 @@ use crate::metrics::vllm::Goodput;
 use crate::metrics::{Dialect, Measurement, client, native, slo};
 use crate::replay::engine::{Options, Report};
 use crate::replay::plan::PlanOptions;
+use crate::replay::scraper::Scraper;
 use crate::replay::{self, Plan, Target};
 use crate::report;
 use crate::run::verdict::Evidence;
@@ -42,6 +45,8 @@ pub(super) struct Args {
     traffic: TrafficArgs,
     #[command(flatten)]
     judging: Judging,
+    #[command(flatten)]
+    scrape: ScrapeArgs,
     /// The run's folder, made here; of a sweep, the folder of its runs' folders
     #[arg(short, long, value_name = "RUN")]
     output: PathBuf,
@@ -121,11 +126,9 @@ impl Args {
         traffic: &Asked,
         output: &'a Path,
     ) -> Job<'a> {
-        Job::new(&self.tape, target.clone(), (&self.server, &self.selection), traffic, output).with(
-            self.force,
-            self.quiet,
-            *thresholds,
-        )
+        let server = (&self.server, &self.selection);
+        let job = Job::new(&self.tape, target.clone(), server, traffic, output);
+        Job { scrape: self.scrape.interval(), ..job.with(self.force, self.quiet, *thresholds) }
     }
 }
 
@@ -133,7 +136,12 @@ impl Args {
 fn summary(info: &RunInfo, report: &Report, goodput: Option<Goodput>, json: bool) -> String {
     let measurement = measurement(info, report);
     let client = client::calculate(&measurement, info.effort.as_ref());
-    let options = report::Options { client: Some(&client), goodput, ..report::Options::default() };
+    let options = report::Options {
+        client: Some(&client),
+        server: info.server.as_ref(),
+        goodput,
+        ..report::Options::default()
+    };
     if json {
         report::json(&measurement, Dialect::Native, &options)
     } else {
@@ -163,6 +171,8 @@ pub(super) struct Job<'a> {
     pub(super) options: Options,
     /// What the schedule is made from, where there is one.
     pub(super) shape: Option<Shape>,
+    /// How often the server's own metrics are read; never if none.
+    pub(super) scrape: Option<Duration>,
     pub(super) output: &'a Path,
     pub(super) force: bool,
     pub(super) quiet: bool,
@@ -198,6 +208,7 @@ impl<'a> Job<'a> {
             plan,
             options,
             shape: traffic.shape,
+            scrape: None,
             output,
             force: false,
             quiet: false,
@@ -237,8 +248,14 @@ impl<'a> Job<'a> {
                 ..pace
             };
         }
-        let sending =
-            Sending { plan, target: &self.target, options: &self.options, pace, thresholds: self.thresholds };
+        let sending = Sending {
+            plan,
+            target: &self.target,
+            options: &self.options,
+            pace,
+            scrape: self.scrape,
+            thresholds: self.thresholds,
+        };
         let (info, report) = sending.run(workload, writer, self.quiet)?;
         if info.counts.left_out == 0 && !report.interrupted && !self.quiet {
             note_early_end(self.options.duration, &report);
@@ -276,6 +293,8 @@ pub(super) struct Sending<'a> {
     pub(super) target: &'a Target,
     pub(super) options: &'a Options,
     pub(super) pace: Pace,
+    /// How often the server's own metrics are read; never if none.
+    pub(super) scrape: Option<Duration>,
     pub(super) thresholds: Thresholds,
 }
 
@@ -287,8 +306,9 @@ impl Sending<'_> {
         mut writer: RunWriter,
         quiet: bool,
     ) -> Result<(RunInfo, Report), Failure> {
-        let Self { plan, target, options, pace, thresholds } = self;
+        let Self { plan, target, options, pace, scrape, thresholds } = self;
         let interrupt = interrupt::watch()?;
+        let scraper = scrape.and_then(|interval| Scraper::start(target, interval));
         let started_at = now();
         let mut progress = Progress::new(plan.requests.len() as u64, quiet);
         let mut written = Ok(());
@@ -300,6 +320,10 @@ impl Sending<'_> {
         })?;
         progress.finish();
         written?;
+        let mut server = scraper.and_then(Scraper::finish);
+        if let Some(figures) = server.as_mut().and_then(|server| server.figures.as_mut()) {
+            figures.warmup = plan.warmup.len() as u64;
+        }
         let to_measure = (plan.requests.len() as u64).saturating_sub(report.left_out);
         let warmup = plan.warmup.len() as u64;
         // The figures take as much memory as the bodies did.
@@ -335,6 +359,7 @@ impl Sending<'_> {
             verdict: Verdict::default(),
             effort: Some(report.effort.clone()),
             counts,
+            server,
             machine: Machine::this(),
             calibration: calibrate::cache::load(),
         };
@@ -350,7 +375,11 @@ impl Sending<'_> {
             },
             &thresholds,
         );
-        let options = report::Options { client: Some(&client), ..report::Options::default() };
+        let options = report::Options {
+            client: Some(&client),
+            server: info.server.as_ref(),
+            ..report::Options::default()
+        };
         let summary = report::json(&measurement, Dialect::Native, &options);
         writer.finish(&info, &summary)?;
         Ok((info, report))

@@ -132,6 +132,7 @@ fn of_run(args: &Args) -> Result<Vec<u8>, Failure> {
         client: Some(&client),
         goodput: args.goodput,
         steady: args.steady,
+        server: run.info.server.as_ref(),
         ..report::Options::default()
     };
     options.vllm.goodput = args.goodput;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 use tokentape_pacer::monotonic_ns;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::connection::Connector;
@@ -44,22 +45,49 @@ impl Answer {
     }
 }
 
-/// Sends one request and waits for the whole answer, or until `interrupt` turns true. Blocks the calling thread.
+/// What sends side requests to one server.
+pub struct Sender<'a> {
+    target: &'a Target,
+    connector: Connector,
+    runtime: Runtime,
+}
+
+impl std::fmt::Debug for Sender<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Sender<'a> {
+    /// Gets ready: TLS, where the target asks for it, is set up once.
+    pub fn new(target: &'a Target) -> Result<Self, Error> {
+        let connector = Connector::new(target)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        Ok(Self { target, connector, runtime })
+    }
+
+    /// Sends one request and waits for the whole answer, or until `interrupt` turns true. Blocks the calling thread.
+    #[must_use]
+    pub fn send(&self, request: &Prepared, timeout: Duration, interrupt: &watch::Receiver<bool>) -> Answer {
+        let now = monotonic_ns();
+        let exchange = Exchange::new(request, 0, now, now);
+        let slot = Slot { number: 0, connection: None };
+        let server = (&self.connector, self.target);
+        let carry = slot.carry(exchange, request, server, timeout, interrupt.clone());
+        let (_, exchange) = self.runtime.block_on(carry);
+        let (status, body) = (exchange.head.as_ref().map(|head| head.status), exchange.body.bytes.clone());
+        Answer { status, body, outcome: exchange.timeline(now).outcome }
+    }
+}
+
+/// Sends one request; see [`Sender::send`].
 pub fn send(
     target: &Target,
     request: &Prepared,
     timeout: Duration,
     interrupt: &watch::Receiver<bool>,
 ) -> Result<Answer, Error> {
-    let connector = Connector::new(target)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let now = monotonic_ns();
-    let exchange = Exchange::new(request, 0, now, now);
-    let slot = Slot { number: 0, connection: None };
-    let carry = slot.carry(exchange, request, (&connector, target), timeout, interrupt.clone());
-    let (_, exchange) = runtime.block_on(carry);
-    let (status, body) = (exchange.head.as_ref().map(|head| head.status), exchange.body.bytes.clone());
-    Ok(Answer { status, body, outcome: exchange.timeline(now).outcome })
+    Ok(Sender::new(target)?.send(request, timeout, interrupt))
 }
 
 /// A request with a path, headers and a body of its own; a GET where the body is empty, else a POST.

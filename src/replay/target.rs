@@ -119,6 +119,12 @@ impl Target {
         };
         format!("{base}{tape_path}")
     }
+
+    /// The path to send for one of the server's own, such as `/metrics`, which stands beside `/v1`.
+    #[must_use]
+    pub fn server_path(&self, path: &str) -> String {
+        format!("{}{path}", self.base.strip_suffix("/v1").unwrap_or(&self.base))
+    }
 }
 
 /// A URL without what may be a password, for error messages.
@@ -146,6 +152,7 @@ mod tests {
             assert_eq!(Target::new(url).unwrap().path("/v1/chat/completions"), path, "{url}");
         }
         assert_eq!(Target::new("http://h:1/v1").unwrap().path("/tokenize"), "/v1/tokenize");
+        assert_eq!(Target::new("http://h:1/gate/v1/").unwrap().server_path("/metrics"), "/gate/metrics");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The default report: tokentape's own figures as a table, or as JSON.
 
+mod server;
+
 use std::fmt::Display;
 
 use serde::Serialize;
@@ -10,6 +12,7 @@ use crate::metrics::client::{Client, Cpu, Effect};
 use crate::metrics::native::{Distribution, Metrics, calculate};
 use crate::metrics::slo::Good;
 use crate::metrics::steady::Window;
+use crate::scrape::Server;
 use crate::timeline::Ns;
 
 /// What the JSON report holds.
@@ -23,6 +26,8 @@ struct Report<'a> {
     steady: Option<Window>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<&'a Client>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'a Server>,
 }
 
 impl<'a> Report<'a> {
@@ -33,6 +38,7 @@ impl<'a> Report<'a> {
             goodput: options.goodput.map(|goodput| Good::of(measurement, goodput)),
             steady,
             client: options.client,
+            server: options.server,
         }
     }
 }
@@ -45,7 +51,7 @@ pub(super) fn json(measurement: &Measurement<'_>, options: &Options<'_>) -> Stri
 
 /// The figures as a table, with a final line end.
 pub(super) fn table(measurement: &Measurement<'_>, options: &Options<'_>) -> String {
-    let Report { metrics, goodput, steady, client } = Report::of(measurement, options);
+    let Report { metrics, goodput, steady, client, server: told } = Report::of(measurement, options);
     let mut throughput = throughput(&metrics);
     if let Some(good) = goodput {
         throughput += &goodput_lines(&good);
@@ -57,6 +63,12 @@ pub(super) fn table(measurement: &Measurement<'_>, options: &Options<'_>) -> Str
     if let Some(client) = client {
         sections.extend([delays(client), effects(client)]);
         sections.extend(client.cpu.map(cpu));
+    }
+    // The server's figures are those of the whole run.
+    let figures = told.and_then(|server| server.figures.as_ref());
+    if let Some(figures) = figures.filter(|_| steady.is_none()) {
+        sections.extend(server::latencies(figures, &metrics));
+        sections.push(server::state(figures, &metrics));
     }
     sections.join("\n")
 }
@@ -331,19 +343,27 @@ Whole client                40.0 % of a processor
         let measurement =
             Measurement { timelines: &timelines, duration_ns: 1, concurrency: None, request_rate: None };
         let client = client::calculate(&measurement, Some(&Effort::default()));
+        let server = super::server::tests::server();
         let options = Options {
             goodput: Some(Goodput::default()),
             steady: true,
             client: Some(&client),
+            server: Some(&server),
             ..Options::default()
         };
         let json: serde_json::Value = serde_json::from_str(&json(&measurement, &options)).unwrap();
         assert!(json["client"]["cpu"].is_object());
-        let docs = include_str!("../../docs/metrics.md");
+        assert!(json["server"]["figures"].is_object());
+        let docs =
+            concat!(include_str!("../../docs/metrics.md"), include_str!("../../docs/server-metrics.md"));
         let mut keys = vec![&json];
         while let Some(value) = keys.pop() {
             for (key, value) in value.as_object().into_iter().flatten() {
-                assert!(docs.contains(&format!("`{key}`")) || key == "connect", "{key} is not documented");
+                assert!(
+                    docs.contains(&format!("`{key}`"))
+                        || ["connect", "length", "stop"].contains(&key.as_str()),
+                    "{key} is not documented"
+                );
                 keys.push(value);
             }
         }

@@ -15,6 +15,7 @@ mod mock;
 mod peers;
 mod peers_evalscope;
 mod replay;
+mod server_metrics;
 mod support;
 mod tape;
 mod traces;

@@ -145,7 +145,7 @@ fn the_body_is_sent_as_the_tape_has_it() {
         serde_json::from_str(&good(["cat", tape_path.to_str().unwrap()])).unwrap();
     let token = r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}"#;
     let server = Scripted::start(stream_of(&[token, "[DONE]"], false));
-    replay(&tape_path, &format!("{}/v1", server.url), &folder.path().join("run"), &[]);
+    replay(&tape_path, &format!("{}/v1", server.url), &folder.path().join("run"), &["--no-scrape"]);
     let request = String::from_utf8(server.requests.recv().unwrap()).unwrap();
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     assert_eq!(body, record["body"].as_str().unwrap());

@@ -66,6 +66,7 @@ impl Traffic<'_> {
             target: self.target,
             options: &options,
             pace: self.pace,
+            scrape: None,
             thresholds: Thresholds::default(),
         };
         sending.run(workload, writer, self.quiet)

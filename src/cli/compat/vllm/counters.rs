@@ -4,38 +4,34 @@
 use std::collections::BTreeMap;
 
 use crate::metrics::vllm::{DiffusionCounters, SpecDecodeCounters};
+use crate::scrape::text::{Sample, samples};
 
-/// What is at the head of one line: the metric's name, its labels, its value as a whole number.
-struct Sample<'a> {
-    name: &'a str,
-    line: &'a str,
-    value: i64,
+/// The counters (`_total`) whose name begins with `family`, as whole numbers; without the moments at which they were
+/// made (`_created`).
+fn totals<'a>(text: &'a str, family: &'static str) -> impl Iterator<Item = (Sample<'a>, i64)> {
+    samples(text)
+        .filter(move |sample| sample.name.starts_with(family) && sample.name.ends_with("_total"))
+        .map(|sample| (sample, whole(sample.value)))
 }
 
-/// The samples whose name begins with `family` and ends with `_total`: counters, without the moments at which they
-/// were made (`_created`).
-fn samples<'a>(text: &'a str, family: &'static str) -> impl Iterator<Item = Sample<'a>> {
-    text.lines().map(str::trim).filter(move |line| line.starts_with(family)).filter_map(|line| {
-        let name = line.split(['{', ' ', '\t']).next()?;
-        // Labels may hold blanks; the value is the last word.
-        let value: f64 = line.rsplit(char::is_whitespace).next()?.parse().ok()?;
-        #[expect(clippy::cast_possible_truncation, reason = "a counter, far below 2^53")]
-        name.ends_with("_total").then_some(Sample { name, line, value: value as i64 })
-    })
+#[expect(clippy::cast_possible_truncation, reason = "a counter, far below 2^53")]
+fn whole(value: f64) -> i64 {
+    value as i64
 }
 
 /// The counters of speculative decoding; none where the server has none.
 pub(super) fn spec_decode(text: &str) -> Option<SpecDecodeCounters> {
     let mut counters = SpecDecodeCounters::default();
     let mut found = false;
-    for Sample { name, line, value } in samples(text, "vllm:spec_decode") {
+    for (sample, value) in totals(text, "vllm:spec_decode") {
+        let name = sample.name;
         found = true;
         if name.contains("num_drafts") {
             counters.drafts += value;
         } else if name.contains("num_draft_tokens") {
             counters.draft_tokens += value;
         } else if name.contains("num_accepted_tokens_per_pos") {
-            if let Some(position) = position(line) {
+            if let Some(position) = position(&sample) {
                 let by_position: &mut BTreeMap<i64, i64> = &mut counters.accepted_per_position;
                 *by_position.entry(position).or_default() += value;
             }
@@ -50,7 +46,7 @@ pub(super) fn spec_decode(text: &str) -> Option<SpecDecodeCounters> {
 pub(super) fn diffusion(text: &str) -> Option<DiffusionCounters> {
     let mut counters = DiffusionCounters::default();
     let mut found = false;
-    for Sample { name, value, .. } in samples(text, "vllm:diffusion") {
+    for (Sample { name, .. }, value) in totals(text, "vllm:diffusion") {
         found = true;
         if name.contains("num_denoising_steps") {
             counters.denoising_steps += value;
@@ -64,9 +60,8 @@ pub(super) fn diffusion(text: &str) -> Option<DiffusionCounters> {
 }
 
 /// The label `position="3"`.
-fn position(line: &str) -> Option<i64> {
-    let (_, rest) = line.split_once("position=\"")?;
-    rest.split('"').next()?.parse().ok()
+fn position(sample: &Sample<'_>) -> Option<i64> {
+    sample.label("position")?.parse().ok()
 }
 
 #[cfg(test)]
