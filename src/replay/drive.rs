@@ -53,7 +53,12 @@ impl Driver {
                 Poll::Pending => break Poll::Pending,
             }
         };
-        self.inner.inside.store(false, Ordering::Relaxed);
+        self.inner.inside.store(false, Ordering::SeqCst);
+        // A wake-up from another thread between the last look and here: nothing of this engine makes one, and if one
+        // came, it is passed on.
+        if output.is_pending() && self.inner.again.load(Ordering::SeqCst) {
+            self.inner.outer.wake();
+        }
         output
     }
 }
@@ -75,9 +80,9 @@ impl Wake for Inner {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.inside.load(Ordering::Relaxed) {
-            self.again.store(true, Ordering::Relaxed);
-        } else {
+        // Noted first, looked at after: so that one of the two sides sees the other.
+        self.again.store(true, Ordering::SeqCst);
+        if !self.inside.load(Ordering::SeqCst) {
             self.outer.wake();
         }
     }
