@@ -12,6 +12,7 @@ use super::sweep::Sweep;
 use super::verdict::ThresholdArgs;
 use super::{Failure, Outcome, output};
 use crate::capacity::Search;
+use crate::metrics::native::Metrics;
 use crate::metrics::slo::Slo;
 use crate::run::RunInfo;
 use crate::schedule::Pace;
@@ -97,7 +98,8 @@ struct Answer {
     slo: String,
     /// The largest load that was carried; none if 1 is too much.
     capacity: Option<u32>,
-    /// Whether the largest load allowed was carried: the server may carry more.
+    /// Whether nothing showed that the server cannot carry more: the largest load allowed was carried, or something
+    /// else than the server was the limit.
     at_least: bool,
     probes: Vec<Probe>,
 }
@@ -110,16 +112,41 @@ struct Probe {
     missed: Vec<String>,
     /// What is against the run.
     against: Vec<String>,
-    /// Whether nothing but the client stood in the way: no objective was missed and no request failed.
-    client_limited: bool,
+    /// What stood in the way where it was not the server: no objective was missed and no request failed.
+    limited_by: Option<Limit>,
+}
+
+/// What keeps a probe from telling anything of the server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Limit {
+    /// The run is INVALID.
+    Client,
+    /// The tape has fewer requests than the load has in flight.
+    Tape,
 }
 
 impl Probe {
-    fn new(load: u32, missed: Vec<String>, info: &RunInfo) -> Self {
-        let against = info.verdict.reasons.clone();
-        let client_limited =
-            !info.verdict.valid && missed.is_empty() && info.counts.succeeded == info.counts.requests;
-        Self { load, carried: missed.is_empty() && against.is_empty(), missed, against, client_limited }
+    fn new(by: By, load: u32, missed: Vec<String>, info: &RunInfo, metrics: &Metrics) -> Self {
+        let mut against = info.verdict.reasons.clone();
+        // In a steady state a load has this many in flight: by Little's law, where it is a rate.
+        let in_flight = match by {
+            By::Concurrency => f64::from(load),
+            By::Rate => f64::from(load) * metrics.e2el_ms.mean / 1e3,
+        };
+        let sent = info.counts.requests;
+        let short = (sent as f64) < in_flight;
+        if short {
+            let wanted = in_flight.ceil();
+            against.push(format!("the load has {wanted} requests in flight, and {sent} were sent"));
+        }
+        let is_servers = !missed.is_empty() || info.counts.succeeded != info.counts.requests;
+        let limited_by = match (is_servers, info.verdict.valid) {
+            (true, _) => None,
+            (false, false) => Some(Limit::Client),
+            (false, true) => short.then_some(Limit::Tape),
+        };
+        Self { load, carried: missed.is_empty() && against.is_empty(), missed, against, limited_by }
     }
 
     fn line(&self) -> String {
@@ -132,10 +159,10 @@ impl Probe {
 }
 
 impl Answer {
-    /// The smallest load that was not carried, if it was the client that could not.
-    fn client_limit(&self) -> Option<u32> {
+    /// The smallest load that was not carried, and what stood in the way, if it was not the server.
+    fn limit(&self) -> Option<(u32, Limit)> {
         let refused = self.probes.iter().filter(|probe| !probe.carried).min_by_key(|probe| probe.load)?;
-        refused.client_limited.then_some(refused.load)
+        Some((refused.load, refused.limited_by?))
     }
 }
 
@@ -165,20 +192,21 @@ pub(super) fn exec(args: Args) -> Outcome {
         if report.interrupted {
             return Err(Failure::run("interrupted before the answer was known"));
         }
-        let probe = Probe::new(load, args.slo.misses(&metrics), &info);
+        let probe = Probe::new(args.by, load, args.slo.misses(&metrics), &info, &metrics);
         search.tried(load, probe.carried);
         if !args.quiet {
             eprintln!("{name}: {}", probe.line());
         }
         probes.push(probe);
     }
-    let answer = Answer {
+    let mut answer = Answer {
         by: args.by.name(),
         slo: args.slo.to_string(),
         capacity: search.answer(),
-        at_least: search.answer().is_some() && search.is_open(),
+        at_least: search.is_open(),
         probes,
     };
+    answer.at_least = answer.capacity.is_some() && (answer.at_least || answer.limit().is_some());
     print(&answer, &sweep, args.json)?;
     match answer.capacity {
         Some(_) => Ok(()),
@@ -198,11 +226,19 @@ fn print(answer: &Answer, sweep: &Sweep, json: bool) -> Outcome {
         let least = if answer.at_least { "at least " } else { "" };
         text += &format!("\ncapacity: {least}{} {capacity} under {}\n", answer.by, answer.slo);
     }
-    if let Some(load) = answer.client_limit() {
-        let by = answer.by;
-        text += &format!(
-            "limited by this client: at {by} {load} the objectives were met and the run is INVALID\n"
-        );
+    let by = answer.by;
+    match answer.limit() {
+        Some((load, Limit::Client)) => {
+            text += &format!(
+                "limited by this client: at {by} {load} the objectives were met and the run is INVALID\n"
+            );
+        }
+        Some((load, Limit::Tape)) => {
+            text += &format!(
+                "limited by this tape: it has too few requests for {by} {load}; make one with more, several for each in flight\n"
+            );
+        }
+        None => {}
     }
     output::print(&text)
 }

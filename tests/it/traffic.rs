@@ -282,6 +282,26 @@ fn capacity_is_the_most_that_meets_the_objectives() {
 }
 
 #[test]
+fn a_tape_that_is_too_short_for_a_load_carries_no_claim() {
+    let stage = Stage::new(12, &["--ttft", "30ms"]);
+    // Each answer takes 30 ms and more, so that a rate of 400 has more than 12 in flight.
+    for (by, most) in [("concurrency", 12), ("rate", 400)] {
+        let out = stage.out().join(by);
+        let more = ["--slo", "ttft:mean<5s", "--resolution", "0", "--by", by, "--start", "8", "--json"];
+        let output = tokentape(stage.args("capacity", &out, &more)).output().unwrap();
+        assert!(output.status.success(), "{}", shown(&output));
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let capacity = answer["capacity"].as_u64().unwrap();
+        assert!((8..=most).contains(&capacity) && answer["at_least"] == true, "{answer}");
+        let above = answer["probes"].as_array().unwrap().iter().filter(|probe| probe["carried"] == false);
+        assert!(
+            above.clone().count() > 0 && above.clone().all(|probe| probe["limited_by"] == "tape"),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_before_anything_is_sent() {
     let stage = Stage::new(1, &[]);
     let out = stage.out();
