@@ -4,9 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be read is a failed test")]
 
 use std::borrow::Cow;
-use std::fs;
-use std::io::Read;
-use std::path::PathBuf;
 
 use serde_json::Value;
 use tokentape::metrics::Measurement;
@@ -18,27 +15,11 @@ use tokentape::report::vllm::{Metric, RampUp, RunInfo, Traffic};
 use tokentape::report::{self, Options, VllmOptions};
 use tokentape::timeline::{Events, Facts, Outcome, Reads, ServerTimes, Timeline, Usage};
 
-fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/results").join(name)
-}
-
-fn text(name: &str) -> String {
-    fs::read_to_string(path(name)).unwrap()
-}
-
-/// A packed file's text.
-fn unpacked(name: &str) -> String {
-    let bytes = fs::read(path(name)).unwrap();
-    let mut text = String::new();
-    let mut decoder = zstd::Decoder::new(bytes.as_slice()).unwrap().take(16 << 20);
-    decoder.read_to_string(&mut text).unwrap();
-    text
-}
+use crate::support::result_text;
 
 /// A JSON file, packed or not.
 fn result_file(name: &str) -> Value {
-    let packed = path(name).extension().is_some_and(|extension| extension == "zst");
-    serde_json::from_str(&if packed { unpacked(name) } else { text(name) }).unwrap()
+    serde_json::from_str(&result_text(name)).unwrap()
 }
 
 fn f64s(value: &Value) -> Vec<f64> {
@@ -178,7 +159,7 @@ fn vllms_result_files_byte_for_byte() {
             let traffic = Traffic { completions, concurrency: Some(4), request_rate: None };
             let metrics = completed_figures(&file, version);
             let written = report::vllm::result_file(version, &metrics, &outputs_of(&file), traffic, &options);
-            assert_eq!(written, text(&name));
+            assert_eq!(written, result_text(&name));
         }
     }
 }
@@ -213,7 +194,7 @@ fn vllm_0_11_0s_real_server_file_byte_for_byte() {
     let outputs = outputs_of(&file);
     let written = report::vllm::result_file(Version::V0_11_0, &metrics, &outputs, traffic, &options);
     let written = without(&without(&written, "generated_texts"), "errors");
-    assert_eq!(written, unpacked(packed));
+    assert_eq!(written, result_text(packed));
 }
 
 #[test]
@@ -222,7 +203,7 @@ fn vllms_tables_byte_for_byte() {
         let metrics = completed_figures(&result_file(&format!("{folder}/chat_random-100.json")), version);
         let traffic = Traffic { concurrency: Some(4), ..Traffic::default() };
         let table = report::vllm::console(version, &metrics, traffic, &VllmOptions::default());
-        let theirs = text(&format!("{folder}/chat_random-100.console.txt"));
+        let theirs = result_text(&format!("{folder}/chat_random-100.console.txt"));
         assert_eq!(table.trim_end(), theirs.trim_end(), "{folder}");
     }
 }

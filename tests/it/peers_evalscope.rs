@@ -4,9 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be read is a failed test")]
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Read;
-use std::path::PathBuf;
 
 use rusqlite::Connection;
 use rusqlite::types::Value as Cell;
@@ -20,23 +17,10 @@ use tokentape::report::evalscope::{database, v1_14_1};
 use tokentape::report::{self, Options};
 use tokentape::timeline::{self, Events, Outcome, Reads, Timeline, Usage};
 
+use crate::support::result_text;
+
 const VERSIONS: [(Version, &str); 2] =
     [(Version::V1_1_1, "evalscope-1.1.1"), (Version::V1_14_1, "evalscope-1.14.1")];
-
-fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/results").join(name)
-}
-
-fn text(name: &str) -> String {
-    fs::read_to_string(path(name)).unwrap()
-}
-
-fn packed(name: &str) -> String {
-    let bytes = fs::read(path(name)).unwrap();
-    let mut text = String::new();
-    zstd::Decoder::new(bytes.as_slice()).unwrap().take(16 << 20).read_to_string(&mut text).unwrap();
-    text
-}
 
 /// A row of a fixture. 1.1.1's fixtures lack what that version does not know.
 #[derive(Deserialize)]
@@ -86,7 +70,7 @@ impl From<Saved> for Row {
 }
 
 fn saved_rows(name: &str) -> Vec<Row> {
-    text(name).lines().map(|line| serde_json::from_str::<Saved>(line).unwrap().into()).collect()
+    result_text(name).lines().map(|line| serde_json::from_str::<Saved>(line).unwrap().into()).collect()
 }
 
 /// What `make_evalscope.py` wrote.
@@ -153,7 +137,7 @@ struct Head {
 
 impl Cases {
     fn read(name: &str) -> Self {
-        serde_json::from_str(&packed(&format!("{name}/cases.json.zst"))).unwrap()
+        serde_json::from_str(&result_text(&format!("{name}/cases.json.zst"))).unwrap()
     }
 }
 
@@ -242,11 +226,12 @@ fn the_files_of_real_runs_follow_from_their_databases() {
         let traffic = v1_14_1::Traffic { concurrency: Some(4), request_rate: None };
         let run = Run::of_rows(rows, RunFacts { version, number: 20, handoff: false }, traffic);
         assert_eq!(run.folder(), "parallel_4_number_20");
-        let args: Value = serde_json::from_str(&text(&format!("{folder}/benchmark_args.json"))).unwrap();
+        let args: Value =
+            serde_json::from_str(&result_text(&format!("{folder}/benchmark_args.json"))).unwrap();
         let files = files_of(&run, &args);
         assert_eq!(files.len(), if version == Version::V1_1_1 { 3 } else { 5 });
         for (name, written) in &files {
-            assert_eq!(*written, text(&format!("{folder}/{name}")), "{name} of {folder}");
+            assert_eq!(*written, result_text(&format!("{folder}/{name}")), "{name} of {folder}");
         }
         if version == Version::V1_14_1 {
             let sweep = Sweep {
@@ -258,7 +243,7 @@ fn the_files_of_real_runs_follow_from_their_databases() {
                 url: "http://127.0.0.1:7595/v1/chat/completions",
                 output_path: "cap/es114/truth",
             };
-            assert_eq!(sweep.report(&[run]), text(&format!("{folder}/performance_summary.txt")));
+            assert_eq!(sweep.report(&[run]), result_text(&format!("{folder}/performance_summary.txt")));
         }
     }
 }
@@ -267,7 +252,7 @@ fn the_files_of_real_runs_follow_from_their_databases() {
 #[test]
 fn a_real_servers_throughput_follows_from_its_timeline() {
     let folder = "evalscope-1.14.1/real-server_50x500";
-    let saved = packed(&format!("{folder}/workload_timeline.json.zst"));
+    let saved = result_text(&format!("{folder}/workload_timeline.json.zst"));
     let file: Value = serde_json::from_str(&saved).unwrap();
     let points = file["points"].as_array().unwrap().iter().map(|point| {
         let tokens = |key: &str| point[key].as_u64().unwrap();
@@ -282,7 +267,8 @@ fn a_real_servers_throughput_follows_from_its_timeline() {
     assert_eq!(v1_14_1::timeline_file(&workload), saved);
 
     let written: Value = serde_json::from_str(&v1_14_1::throughput_file(&workload.throughput())).unwrap();
-    let theirs: Value = serde_json::from_str(&text(&format!("{folder}/workload_throughput.json"))).unwrap();
+    let theirs: Value =
+        serde_json::from_str(&result_text(&format!("{folder}/workload_throughput.json"))).unwrap();
     assert_eq!(written["n_samples"], 500);
     assert_eq!(written["wall_time_s"], theirs["wall_time_s"]);
     for (ours, theirs) in written["rows"].as_array().unwrap().iter().zip(theirs["rows"].as_array().unwrap()) {

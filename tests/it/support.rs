@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -158,4 +158,16 @@ pub(crate) fn stream_of(events: &[&str], cut: bool) -> Vec<u8> {
 /// An address where nothing listens.
 pub(crate) fn nowhere() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The text of a file below `fixtures/results`, what the peers wrote; unpacked where it is packed.
+pub(crate) fn result_text(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/results").join(name);
+    if path.extension().is_none_or(|extension| extension != "zst") {
+        return std::fs::read_to_string(path).unwrap();
+    }
+    let mut text = String::new();
+    let packed = std::fs::File::open(path).unwrap();
+    zstd::Decoder::new(packed).unwrap().take(16 << 20).read_to_string(&mut text).unwrap();
+    text
 }

@@ -47,7 +47,7 @@ fn try_write(
 ) -> rusqlite::Result<()> {
     let mut database = create(path)?;
     let transaction = database.transaction()?;
-    transaction.execute_batch(schema(version))?;
+    transaction.execute_batch(&schema(version))?;
     {
         let mut insert = transaction.prepare(insertion(version))?;
         for row in rows {
@@ -91,10 +91,9 @@ fn create(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
 }
 
-fn schema(version: Version) -> &'static str {
-    match version {
-        Version::V1_1_1 => {
-            "CREATE TABLE IF NOT EXISTS result(
+/// The table as both versions write it, down to its white space.
+fn schema(version: Version) -> String {
+    const COMMON: &str = "CREATE TABLE IF NOT EXISTS result(
                       request TEXT,
                       start_time REAL,
                       inter_token_latencies TEXT,
@@ -106,28 +105,16 @@ fn schema(version: Version) -> &'static str {
                       prompt_tokens INTEGER,
                       completion_tokens INTEGER,
                       max_gpu_memory_cost REAL,
-                      time_per_output_token REAL
-                   )"
-        }
+                      time_per_output_token REAL";
+    let further = match version {
+        Version::V1_1_1 => "",
         Version::V1_14_1 => {
-            "CREATE TABLE IF NOT EXISTS result(
-                      request TEXT,
-                      start_time REAL,
-                      inter_token_latencies TEXT,
-                      success INTEGER,
-                      response_messages TEXT,
-                      completed_time REAL,
-                      latency REAL,
-                      first_chunk_latency REAL,
-                      prompt_tokens INTEGER,
-                      completion_tokens INTEGER,
-                      max_gpu_memory_cost REAL,
-                      time_per_output_token REAL,
+            ",
                       request_id TEXT,
-                      is_stream INTEGER
-                   )"
+                      is_stream INTEGER"
         }
-    }
+    };
+    format!("{COMMON}{further}\n                   )")
 }
 
 fn insertion(version: Version) -> &'static str {
