@@ -88,7 +88,8 @@ Examples:
 Objectives are about ttft, itl, tpot, e2el, ttft_from_scheduled or e2el_from_scheduled, and their mean, p50, p90, p95,
 p99, p99.9 or max.
 
-The load is doubled until a probe misses an objective or is INVALID, and then the gap is halved.
+The load is doubled until a probe misses an objective, is INVALID, or asks for more requests in flight than the tape has;
+then the gap is halved.
 The exit code is 1 if not even a load of 1 is carried.";
 
 /// What `--json` prints.
