@@ -42,10 +42,12 @@ fn responses_as_a_stream_agree_with_the_truth() {
     for timeline in &run.timelines {
         assert_eq!(timeline.usage.unwrap().completion_tokens, 7);
         assert_eq!(timeline.finish_reason.as_deref(), Some("completed"));
-        // `response.created` comes at once; the first token 2 ms after.
-        assert!(timeline.first_event_ns(|_| true) < timeline.first_event_ns(Facts::is_output));
+        assert!(!timeline.events.facts[0].is_output());
+        assert!(timeline.first_event_ns(|_| true) <= timeline.first_event_ns(Facts::is_output));
     }
     let truth = tokentape_mock::truth::read(&log).unwrap().records;
+    // `response.created` is due at once, before the first token.
+    assert!(truth.iter().all(|record| record.due_ns[0] == record.arrival_ns));
     let check = tokentape::truth::check(&run.timelines, &tokentape::truth::by_id(&truth));
     assert_eq!((check.matched, check.unmatched), (6, 0));
 }
