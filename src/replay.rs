@@ -29,6 +29,7 @@ mod slot;
 pub mod sse;
 pub mod target;
 pub mod transport;
+mod turnstile;
 
 pub use engine::{Options, Report, run};
 pub use plan::Plan;

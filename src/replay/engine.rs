@@ -31,6 +31,7 @@ use super::exchange::{Exchange, News};
 use super::plan::{Prepared, followers};
 use super::reading::Reading;
 use super::slot::{Slot, interrupted};
+use super::turnstile::Turnstile;
 use super::{Error, Plan, Target};
 use crate::effort::{Busy, Effort};
 use crate::schedule::Slots;
@@ -334,7 +335,8 @@ impl Shared<'_> {
         let (Some(runtime), Some((pacer, mut open)), false) = (runtime, ready, self.has_failed()) else {
             return;
         };
-        let worker = Worker { shared: self, pacer, collector, interrupt: interrupt.clone() };
+        let turnstile = Turnstile::new();
+        let worker = Worker { shared: self, pacer, turnstile, collector, interrupt: interrupt.clone() };
         if !self.warmup.requests.is_empty() {
             open = local.block_on(&runtime, unconstrained(worker.closed_loop(open, &self.warmup)));
         }
@@ -386,6 +388,7 @@ impl Shared<'_> {
 struct Worker<'w, 'p> {
     shared: &'w Shared<'p>,
     pacer: Pacer,
+    turnstile: Turnstile,
     collector: &'w Sender<News>,
     interrupt: watch::Receiver<bool>,
 }
@@ -395,7 +398,7 @@ impl<'p> Worker<'_, 'p> {
     /// the scheduler's budget: it would hold back slot 129's read until the driver had been asked again.)
     async fn closed_loop(&self, slots: Vec<Slot>, queue: &Queue<'p>) -> Vec<Slot> {
         let slots: FuturesUnordered<_> = slots.into_iter().map(|slot| self.take_turns(slot, queue)).collect();
-        slots.collect().await
+        self.turnstile.drain(slots).await
     }
 
     /// One slot's turns, until there is none left or the run is interrupted.
@@ -403,6 +406,10 @@ impl<'p> Worker<'_, 'p> {
         let start = self.shared.start.get().copied();
         let mut free_since = start;
         while !*self.interrupt.borrow() {
+            // What has a time of its own keeps to that.
+            if queue.schedule.is_none() {
+                self.turnstile.pass().await;
+            }
             let Some(turn) = queue.take(slot.number, start) else {
                 break;
             };
