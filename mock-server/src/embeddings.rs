@@ -137,9 +137,7 @@ pub(crate) fn body(asked: &Asked, id: &str, created: u64, model: &str, vectors: 
                 format!("\"{}\"", STANDARD.encode(bytes))
             }
         };
-        text += &format!(
-            "{comma}{{\"index\":{index},\"object\":\"embedding\",\"embedding\":{vector}}}"
-        );
+        text += &format!("{comma}{{\"index\":{index},\"object\":\"embedding\",\"embedding\":{vector}}}");
     }
     let tokens = asked.prompt_tokens();
     text + &format!(
@@ -172,10 +170,8 @@ mod tests {
 
     fn ask(body: &str) -> Result<Asked, Refusal> {
         let timing = Timing { ttft_ns: 0, itl_ns: 0, jitter_millipercent: 0 };
-        let config = Config {
-            max_model_len: 8,
-            ..Config::new("m", Arc::new(Tokenizer::embedded().unwrap()), timing)
-        };
+        let config =
+            Config { max_model_len: 8, ..Config::new("m", Arc::new(Tokenizer::embedded().unwrap()), timing) };
         parse(body.as_bytes(), &config)
     }
 

@@ -65,9 +65,10 @@ pub(crate) fn parse(body: &[u8], config: &Config) -> Result<Asked, Refusal> {
     let room = i64::from(config.max_model_len) - i64::try_from(prompt_tokens).unwrap_or(i64::MAX);
     // vLLM fills the context where no limit is given.
     let asked = fields.max_output_tokens.unwrap_or_else(|| config.chat_max_tokens.into()).min(room);
-    let max_tokens = u32::try_from(asked).ok().filter(|&tokens| tokens > 0).ok_or_else(|| {
-        Refusal::bad_request(&format!("max_tokens must be at least 1, got {asked}."))
-    })?;
+    let max_tokens = u32::try_from(asked)
+        .ok()
+        .filter(|&tokens| tokens > 0)
+        .ok_or_else(|| Refusal::bad_request(&format!("max_tokens must be at least 1, got {asked}.")))?;
     Ok(Asked {
         stream: fields.stream.unwrap_or(false),
         prompt_tokens,
@@ -102,7 +103,9 @@ fn prompt_tokens(instructions: &Value, input: &Value, config: &Config) -> Result
 /// An item of the input as a message: the texts of its parts.
 fn message(item: &Value) -> Value {
     let content = match &item["content"] {
-        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect::<String>().into(),
+        Value::Array(parts) => {
+            parts.iter().filter_map(|part| part["text"].as_str()).collect::<String>().into()
+        }
         content => content.clone(),
     };
     json!({"role": item["role"], "content": content})
@@ -328,9 +331,8 @@ mod tests {
     }
 
     fn asked(user: &str) -> Asked {
-        let body = format!(
-            r#"{{"model":"m","input":"hi","max_output_tokens":3,"temperature":0.5,"user":{user}}}"#
-        );
+        let body =
+            format!(r#"{{"model":"m","input":"hi","max_output_tokens":3,"temperature":0.5,"user":{user}}}"#);
         Asked { prompt_tokens: 9, ..parse(body.as_bytes(), &config()).unwrap() }
     }
 

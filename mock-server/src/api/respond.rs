@@ -52,8 +52,14 @@ pub(super) async fn respond(
     let token_due_ns = server.config.timing.due_ns(arrival_ns, asked.max_tokens, random);
     if !asked.stream {
         let due_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
-        return whole(server, &pacer, &connection, Record { due_ns: vec![due_ns], ..record }, responses::body(&answer))
-            .await;
+        return whole(
+            server,
+            &pacer,
+            &connection,
+            Record { due_ns: vec![due_ns], ..record },
+            responses::body(&answer),
+        )
+        .await;
     }
     let frames = responses::stream(&answer);
     let mut due_ns = event_due_ns(frames.kinds(), &token_due_ns);

@@ -34,7 +34,7 @@ impl Firsts {
                 first(timeline).map(|at| at.saturating_sub(timeline.dispatched_ns) as f64)
             };
             let times: Vec<f64> = succeeded(measurement.timelines).filter_map(since_send).collect();
-            (!times.is_empty()).then(|| Distribution::of(&times))
+            (!times.is_empty()).then(|| Distribution::of(times))
         };
         Self {
             byte: times(&Timeline::first_byte_ns),
@@ -79,7 +79,8 @@ mod tests {
             outcome: Outcome::Success,
             ..Timeline::default()
         };
-        let plain = Timeline { reads: request.reads.clone(), outcome: Outcome::Success, ..Timeline::default() };
+        let plain =
+            Timeline { reads: request.reads.clone(), outcome: Outcome::Success, ..Timeline::default() };
         let timelines = [request, plain];
         let measurement =
             Measurement { timelines: &timelines, duration_ns: 1, concurrency: None, request_rate: None };

@@ -178,13 +178,15 @@ mod tests {
         assert!(document.has_output);
         let silent = r#"{"choices":[{"message":{"content":""}}],"usage":{"completion_tokens":1}}"#;
         assert!(read_text(silent).has_output);
-        let nothing = r#"{"choices":[{"message":{"content":"","tool_calls":[]}}],"usage":{"completion_tokens":0}}"#;
+        let nothing =
+            r#"{"choices":[{"message":{"content":"","tool_calls":[]}}],"usage":{"completion_tokens":0}}"#;
         assert!(!read_text(nothing).has_output);
     }
 
     #[test]
     fn a_completion() {
-        let document = read_text(r#"{"object":"text_completion","choices":[{"text":"a","finish_reason":"stop"}]}"#);
+        let document =
+            read_text(r#"{"object":"text_completion","choices":[{"text":"a","finish_reason":"stop"}]}"#);
         assert_eq!((document.text.as_deref(), document.usage), (Some("a"), None));
     }
 

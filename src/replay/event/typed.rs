@@ -124,7 +124,9 @@ mod tests {
     #[test]
     fn deltas_are_told_apart() {
         let delta = |kind: &str| {
-            facts(&format!(r#"{{"type":"response.{kind}.delta","sequence_number":4,"item_id":"i","delta":"x"}}"#))
+            facts(&format!(
+                r#"{{"type":"response.{kind}.delta","sequence_number":4,"item_id":"i","delta":"x"}}"#
+            ))
         };
         for (kind, fact) in [
             ("output_text", Facts::CONTENT),
@@ -166,7 +168,10 @@ mod tests {
         let event = r#"{"type":"response.completed","response":{"id":"resp_1","status":"completed","incomplete_details":null,"usage":{"input_tokens":9,"input_tokens_details":{"cached_tokens":4},"output_tokens":5,"output_tokens_details":{"reasoning_tokens":2},"total_tokens":14}}}"#;
         let meaning = read(event.as_bytes());
         assert_eq!(meaning.facts, Facts::JSON.with(Facts::FINISH).with(Facts::USAGE));
-        assert_eq!((meaning.id.as_deref(), meaning.finish_reason.as_deref()), (Some("resp_1"), Some("completed")));
+        assert_eq!(
+            (meaning.id.as_deref(), meaning.finish_reason.as_deref()),
+            (Some("resp_1"), Some("completed"))
+        );
         let usage = meaning.usage.unwrap();
         assert_eq!((usage.prompt_tokens, usage.completion_tokens), (9, 5));
         assert_eq!((usage.cached_tokens, usage.reasoning_tokens), (Some(4), Some(2)));
@@ -176,7 +181,10 @@ mod tests {
 
     #[test]
     fn failures_are_errors() {
-        assert!(facts(r#"{"type":"response.failed","response":{"error":{"code":"server_error"}}}"#).has(Facts::ERROR));
+        assert!(
+            facts(r#"{"type":"response.failed","response":{"error":{"code":"server_error"}}}"#)
+                .has(Facts::ERROR)
+        );
         assert!(facts(r#"{"type":"error","code":"x","message":"boom","param":null}"#).has(Facts::ERROR));
         // A chunk of chat that has a type of its own stays a chunk.
         assert!(facts(r#"{"type":"chunk","choices":[{"delta":{"content":"x"}}]}"#).has(Facts::CONTENT));
