@@ -99,9 +99,13 @@ pub fn read(bytes: &[u8]) -> Option<Document> {
     // A token need not show: where the server counts it, it is there.
     document.has_output = document.usage.is_some_and(|usage| usage.completion_tokens > 0);
     if let Some(choices) = body.choices {
-        choices.into_iter().for_each(|choice| document.add_choice(choice));
+        for choice in choices {
+            document.add_choice(choice);
+        }
     } else if let Some(output) = body.output {
-        output.iter().for_each(|item| document.add_item(item));
+        for item in &output {
+            document.add_item(item);
+        }
         let outline = serde_json::from_str::<Outline<'_>>(text).unwrap_or_default();
         document.finish_reason = outline.finish_reason().map(Cow::into_owned);
     } else if let Some(data) = body.data {
@@ -125,9 +129,10 @@ impl Document {
 
     fn add_item(&mut self, item: &Item<'_>) {
         let is_message = item.kind.as_deref() == Some("message");
-        let parts = || item.content.iter().flatten().filter_map(|part| part.text);
         if is_message {
-            parts().for_each(|text| self.add_text(Some(text)));
+            for part in item.content.iter().flatten() {
+                self.add_text(part.text);
+            }
         }
         // Reasoning, or a call: not there unless the model wrote it.
         self.has_output |= !is_message;

@@ -9,7 +9,7 @@
 //! | `response.failed` | error |
 //!
 //! All others (`response.created`, `response.content_part.added`, each `….done`, …) frame or repeat these. There is one
-//! choice. The grammar is that of OpenAI's API; vLLM's events are a part of it (`serving_responses.py`).
+//! choice. The grammar is that of `OpenAI`'s API; vLLM's events are a part of it (`serving_responses.py`).
 
 use std::borrow::Cow;
 
