@@ -1,5 +1,6 @@
 //! `tokentape replay`: send a tape to a server and measure each request.
 
+pub(super) mod behaviour;
 mod scrape;
 pub(super) mod server;
 pub(super) mod traffic;
@@ -8,6 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use self::behaviour::BehaviourArgs;
 use self::scrape::ScrapeArgs;
 use self::server::ServerArgs;
 use self::traffic::{Traffic as Asked, TrafficArgs};
@@ -43,6 +45,8 @@ pub(super) struct Args {
     selection: SelectionArgs,
     #[command(flatten)]
     traffic: TrafficArgs,
+    #[command(flatten)]
+    behaviour: BehaviourArgs,
     #[command(flatten)]
     judging: Judging,
     #[command(flatten)]
@@ -128,7 +132,10 @@ impl Args {
     ) -> Job<'a> {
         let server = (&self.server, &self.selection);
         let job = Job::new(&self.tape, target.clone(), server, traffic, output);
-        Job { scrape: self.scrape.interval(), ..job.with(self.force, self.quiet, *thresholds) }
+        let mut job = job.with(self.force, self.quiet, *thresholds);
+        job.scrape = self.scrape.interval();
+        job.options.behaviour = self.behaviour.behaviour();
+        job
     }
 }
 
@@ -337,7 +344,8 @@ impl Sending<'_> {
             duration_ns: report.duration_ns,
             workload: Workload {
                 workload_digest: plan.workload_digest,
-                wire_digest: plan.wire_digest,
+                wire_digest: report.wire_digest.clone().unwrap_or(plan.wire_digest),
+                rebuilt: report.rebuilt,
                 ..workload
             },
             target: TargetInfo { url: target.url.clone(), headers: target.header_names() },
@@ -348,6 +356,7 @@ impl Sending<'_> {
                 shape: pace.shape,
                 window_ns: pace.window,
                 slots: options.slots,
+                behaviour: options.behaviour.clone(),
                 duration_limit_ms: options
                     .duration
                     .map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
@@ -400,7 +409,10 @@ pub(super) fn now() -> String {
 impl From<replay::Error> for Failure {
     fn from(error: replay::Error) -> Self {
         match error {
-            replay::Error::Tape(_) | replay::Error::Model { .. } | replay::Error::Empty => Self::input(error),
+            replay::Error::Tape(_)
+            | replay::Error::Model { .. }
+            | replay::Error::History { .. }
+            | replay::Error::Empty => Self::input(error),
             replay::Error::Url { .. } | replay::Error::Header { .. } | replay::Error::EmptyWindow => {
                 Self::usage(error)
             }

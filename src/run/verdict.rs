@@ -12,6 +12,7 @@ use super::{Counts, Traffic, Workload};
 use crate::metrics::client::Client;
 use crate::metrics::native::Metrics;
 
+pub(crate) use thresholds::parse_share;
 pub use thresholds::{Thresholds, UnknownThreshold};
 
 /// VALID, or INVALID with reasons.
@@ -117,6 +118,18 @@ impl Findings {
             workload.tape_digest.as_ref().is_some_and(|digest| *digest != workload.workload_digest);
         self.invalid_if(is_other, || {
             "digest: what was sent is not what the tape's footer says it holds".to_owned()
+        });
+        let (retried, attempts) = (counts.retried, counts.attempts);
+        self.warn_if(retried > 0, || {
+            format!(
+                "retries: {retried} of {all} requests were sent more than once ({attempts} attempts in all); their latencies count from the first"
+            )
+        });
+        let rebuilt = workload.rebuilt;
+        self.warn_if(rebuilt > 0, || {
+            format!(
+                "history: {rebuilt} of {all} requests repeat what the server said in this run: their bodies are not the tape's, and another run has others"
+            )
         });
         let (warmup, failures) = (traffic.warmup, traffic.warmup_failures);
         self.warn_if(failures > 0, || format!("warm-up: {failures} of {warmup} warm-up requests failed"));
@@ -286,6 +299,7 @@ mod tests {
                     tape_digest: Some("a".to_owned()),
                     wire_digest: "a".to_owned(),
                     model: None,
+                    rebuilt: 0,
                 },
                 traffic: Traffic {
                     concurrency: Some(4),
