@@ -85,10 +85,11 @@ Examples:
   tokentape replay load.tape.zst --url http://127.0.0.1:8000 --rate 20 --duration 60s -o runs/poisson
   tokentape replay load.tape.zst --url http://127.0.0.1:8000 --as-recorded --speed 2 -o runs/twice
   tokentape replay load.tape.zst --url http://127.0.0.1:8000 --concurrency 1,10,50 -o runs/sweep
+  tokentape replay load.tape.zst --url http://127.0.0.1:8000 --cancel-after 20tok --cancel-share 10% -o runs/impatient
   tokentape replay load.tape.zst --url https://gateway.example/v1 --api-key-env API_KEY --concurrency 8 -o runs/gate
 
 Ctrl-C ends the run in order: requests in flight are cut, and what was measured is kept.
-The exit code is 1 if any request failed or was not sent. A run can be INVALID for other reasons too: the client was
+The exit code is 1 if any request failed or was not sent; one that --cancel-after broke off did not fail. A run can be INVALID for other reasons too: the client was
 too slow for what it measured. With --strict, that is exit code 1 as well.";
 
 pub(super) fn exec(args: Args) -> Outcome {

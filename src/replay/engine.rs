@@ -446,15 +446,17 @@ impl<'p> Worker<'_, 'p> {
         behaviour: &Behaviour,
     ) -> (Slot, Exchange) {
         let Shared { connector, target, timeout, .. } = *self.shared;
-        let dispatched = dispatched.unwrap_or_else(monotonic_ns);
-        let mut exchange = Exchange::new(request, slot.number, scheduled, dispatched);
-        exchange.collector = Some(self.collector.clone());
-        let mut patience = Patience::new(timeout);
+        // Drawn before the moment that counts as the dispatch.
+        let (mut patience, mut watch) = (Patience::new(timeout), None);
         match behaviour.cancel.and_then(|cancel| cancel.of(request.index)) {
-            Some(After::Tokens(tokens)) => exchange.watch = Some(Box::new(Watch::new(tokens))),
+            Some(After::Tokens(tokens)) => watch = Some(Box::new(Watch::new(tokens))),
             Some(After::TimeNs(limit)) => patience = patience.or_on_purpose(Duration::from_nanos(limit)),
             None => {}
         }
+        let dispatched = dispatched.unwrap_or_else(monotonic_ns);
+        let mut exchange = Exchange::new(request, slot.number, scheduled, dispatched);
+        exchange.collector = Some(self.collector.clone());
+        exchange.watch = watch;
         slot.carry(exchange, request, (connector, target), patience, self.interrupt.clone()).await
     }
 

@@ -465,6 +465,10 @@ mod tests {
         assert_eq!(kind(exchange(&[ROLE, "data: {oops}\n\n", DONE], Ending::Complete)), "protocol");
         assert_eq!(kind(exchange(&[ROLE], Ending::Timeout { limit_ms: 5 })), "timeout");
         assert_eq!(kind(exchange(&[ROLE], Ending::Cancelled)), "cancelled");
+        let on_purpose = || Ending::CancelledOnPurpose;
+        assert_eq!(kind(exchange(&[ROLE, TOKEN], on_purpose())), "cancelled_on_purpose");
+        // What went wrong before that is a failure all the same.
+        assert_eq!(kind(exchange(&[ROLE, "data: {oops}\n\n"], on_purpose())), "protocol");
         assert_eq!(kind(exchange(&[TOKEN], Ending::TooLarge { limit: 1 })), "protocol");
         let mut refused = exchange(&["{\"error\":\"Unauthorized\"}"], Ending::Complete);
         refused.head = Some(Head {
@@ -500,6 +504,48 @@ mod tests {
         let timeline = compressed.timeline(900);
         assert!(timeline.events.is_empty());
         assert!(timeline.outcome.detail().unwrap().contains("compressed (gzip)"), "{:?}", timeline.outcome);
+    }
+
+    #[test]
+    fn what_a_retry_may_mend_is_known_without_the_body() {
+        let of = |status: Option<u16>, ending| {
+            let mut exchange = exchange(&[ROLE, TOKEN], ending);
+            exchange.head = status.map(|status| Head {
+                status,
+                is_stream: true,
+                encoding: None,
+                retry_after: None,
+                read: 0,
+                written: 920,
+            });
+            exchange.failure()
+        };
+        let broken = || Ending::Broken(String::new());
+        assert_eq!(of(None, Ending::Connect(String::new())), Some(Failure::Connect));
+        assert_eq!(of(Some(200), Ending::Timeout { limit_ms: 1 }), Some(Failure::Timeout));
+        assert_eq!([of(None, broken()), of(Some(200), broken())], [Some(Failure::Truncated); 2]);
+        assert_eq!([of(Some(503), Ending::Complete), of(Some(429), broken())], [Some(Failure::Status); 2]);
+        for ending in [Ending::Complete, Ending::Cancelled, Ending::CancelledOnPurpose] {
+            assert_eq!(of(Some(200), ending), None);
+        }
+        assert_eq!([of(Some(404), Ending::Complete), of(Some(400), broken())], [None; 2]);
+    }
+
+    #[test]
+    fn what_is_read_where_it_is_received_says_the_same() {
+        let pieces = [ROLE, TOKEN, TOKEN, LAST, USAGE, DONE];
+        let whole = exchange(&pieces, Ending::Complete).timeline(900);
+        let mut watched = exchange(&[], Ending::Complete);
+        watched.watch = Some(Box::new(Watch::new(2)));
+        let mut enough = Vec::new();
+        for (read, piece) in (0..).zip(pieces) {
+            watched.receive(piece.as_bytes(), read);
+            enough.push(watched.is_enough());
+        }
+        assert_eq!(enough, [false, false, true, true, true, true]);
+        assert_eq!(watched.received(), pieces.concat().len());
+        watched.stamps = exchange(&pieces, Ending::Complete).stamps;
+        assert_eq!(watched.timeline(900), whole);
     }
 
     #[test]

@@ -334,5 +334,10 @@ mod tests {
         assert_ne!(renamed.wire_digest, same.wire_digest);
         let equal = plan(3, &PlanOptions { model: Some("m".to_owned()), ..PlanOptions::default() });
         assert_eq!(equal.wire_digest, same.wire_digest);
+        // The same again from what is ready to be sent, and another where a body is.
+        assert_eq!(digest_with(&renamed.requests, &HashMap::new()), renamed.wire_digest);
+        let bodies = HashMap::from([(1, renamed.requests[1].body.clone())]);
+        let one = digest_with(&same.requests, &bodies);
+        assert!(one != same.wire_digest && one != renamed.wire_digest);
     }
 }

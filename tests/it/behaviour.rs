@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +19,7 @@ use tokentape::tape::{Header, Reader, Request, Writer};
 use tokentape::timeline::{Outcome, Timeline};
 use tokentape_mock::truth;
 
-use crate::support::{LENIENT, Mock, bad, good, read_request, stream_of};
+use crate::support::{LENIENT, Mock, bad, failed, good, read_request, signal, stream_of, tokentape};
 
 const MS: u64 = 1_000_000;
 
@@ -293,6 +294,43 @@ fn a_broken_answer_and_a_late_one_are_asked_for_again() {
     assert_eq!(timeline.events.len(), 3);
 }
 
+#[test]
+fn a_server_that_is_gone_is_tried_again() {
+    let stage = Stage::new(1, 5);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // Takes the connection that is opened before the clock starts, and is gone.
+    std::thread::spawn(move || drop(listener.accept()));
+    let out = stage.out();
+    let more = ["--retries", "1", "--retry-backoff", "1ms", "--retry-on", "connect,truncated"];
+    let error = bad(1, stage.args(&url, &out, &more));
+    assert!(error.contains("1 of 1 requests failed: 1 connect"), "{error}");
+    let timeline = Run::load(&out).unwrap().timelines.remove(0);
+    assert_eq!(timeline.attempts.len(), 2);
+    assert!(timeline.attempts[1].dispatched_ns >= timeline.attempts[0].end_ns + MS);
+}
+
+#[test]
+fn an_interruption_ends_the_wait_for_a_retry() {
+    let stage = Stage::new(3, 5);
+    for traffic in [["--concurrency", "1"], ["--rate", "0.001"]] {
+        let server = Server::start(|_| refusal("503 Service Unavailable", "retry-after: 3600\r\n"));
+        let out = stage.out();
+        let more = [&traffic[..], &["--retries", "3"]].concat();
+        let process = tokentape(stage.args(&server.url, &out, &more))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        server.bodies.recv().unwrap();
+        signal(&process, "INT");
+        failed(1, &process.wait_with_output().unwrap());
+        let run = Run::load(&out).unwrap();
+        let counts = &run.info.counts;
+        assert_eq!((counts.not_sent, counts.unaccounted(), counts.retried), (2, 0, 0));
+    }
+}
+
 /// A tape of two conversations of three turns. In the first one the tape has answers, in the second it has none.
 fn conversations(path: &Path) -> Vec<Request> {
     let file = File::create(path).unwrap();
@@ -443,7 +481,7 @@ fn a_think_time_takes_the_place_of_the_tapes() {
     stage.tape = stage.folder.path().join("talk.tape.zst");
     conversations(&stage.tape);
     let mock = Mock::start(&["--model", "m"]);
-    for more in [&["--concurrency", "2"][..], &["--as-recorded"]] {
+    for more in [&["--concurrency", "2", "--workers", "2"][..], &["--as-recorded"]] {
         for history in ["answers", "recorded"] {
             let run =
                 stage.replay(&mock.url, &[more, &["--think-time", "30ms", "--history", history]].concat());
