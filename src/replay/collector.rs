@@ -1,73 +1,211 @@
-//! What the sending threads tell, put together: of each request one timeline.
+//! Parses what the exchanges bring, in a thread that never takes a processor from the one that reads.
+//!
+//! Parsing may wait: nothing is stamped there. But what waits is memory, so a collector that has fallen behind by
+//! [`BEHIND_NS`] is carried on by the calling thread, which has its fair share of the processors. Where later turns of a
+//! conversation wait for what it reads, the calling thread collects from the beginning.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
-use bytes::Bytes;
+use tokentape_pacer::{monotonic_ns, run_in_the_gaps};
 
 use super::exchange::{Exchange, News};
 use super::history::Histories;
 use super::reading::Reading;
 use crate::timeline::{Attempt, Timeline};
 
-/// Parses what the exchanges bring, on a thread that sends nothing.
+/// How old news may be when it is read. At fifty thousand events a second that is some 10 MB that wait.
+const BEHIND_NS: u64 = 500_000_000;
+
+/// What becomes of the news of all exchanges.
 #[derive(Debug)]
-pub(super) struct Collector<'p> {
-    /// Whether each timeline keeps the generated text.
-    keeps_text: bool,
-    /// What the server said, where later turns repeat it.
-    histories: Option<Histories<'p>>,
+pub(super) struct Collector<'r, 'p> {
+    news: Receiver<News>,
     /// Of each slot's exchange, what has been read of it.
     readings: HashMap<u32, Reading>,
     /// Of each slot's request, the attempts that failed.
     attempts: HashMap<u32, Vec<Attempt>>,
+    /// What the server said, where later turns repeat it.
+    histories: Option<&'r mut Histories<'p>>,
+    /// The run's start, once it has started.
+    start: &'r OnceLock<u64>,
+    /// Whether timelines keep the text that was generated.
+    keeps_text: bool,
 }
 
-impl<'p> Collector<'p> {
-    pub(super) fn new(keeps_text: bool, histories: Option<Histories<'p>>) -> Self {
-        Self { keeps_text, histories, readings: HashMap::new(), attempts: HashMap::new() }
+/// An exchange that has been read.
+#[derive(Debug)]
+pub(super) enum Collected {
+    /// Of the measured requests.
+    Measured(Timeline),
+    /// Of the warm-up.
+    WarmUp(Timeline),
+}
+
+/// What the collector's thread tells the calling one.
+enum Told<'r, 'p> {
+    Collected(Collected),
+    /// It has fallen behind: this is to be carried on.
+    Behind(Collector<'r, 'p>),
+}
+
+impl<'r, 'p> Collector<'r, 'p> {
+    pub(super) fn new(news: Receiver<News>, start: &'r OnceLock<u64>, keeps_text: bool) -> Self {
+        Self { news, readings: HashMap::new(), attempts: HashMap::new(), histories: None, start, keeps_text }
     }
 
-    /// Takes in the next piece of news, in a run that started then. Gives the timeline of a request that has ended, and
-    /// whether it was sent after the start: it is the warm-up's if not.
-    pub(super) fn take(&mut self, news: News, start: Option<u64>) -> Option<(Timeline, bool)> {
-        match news {
-            News::Part(slot, part) => {
-                self.readings.entry(slot).or_default().read(part);
-                None
+    /// The same for later turns that repeat what the server said.
+    pub(super) fn with(self, histories: Option<&'r mut Histories<'p>>) -> Self {
+        Self { histories, ..self }
+    }
+
+    /// Reads all news until every sender is gone, in the gaps that other threads leave, and gives what is complete to
+    /// `take` in the calling thread.
+    pub(super) fn collect(self, mut take: impl FnMut(Collected)) {
+        if self.histories.is_some() {
+            return self.carry_on(take);
+        }
+        let (tell, told) = channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || self.collect_in_the_gaps(&tell));
+            for told in told {
+                match told {
+                    Told::Collected(collected) => take(collected),
+                    Told::Behind(collector) => collector.carry_on(&mut take),
+                }
             }
-            News::Attempt(exchange) => {
-                let slot = exchange.slot;
-                let (timeline, _) = self.read(*exchange, start);
-                self.attempts.entry(slot).or_default().push(Attempt::of(&timeline));
-                None
+        });
+    }
+
+    fn carry_on(mut self, mut take: impl FnMut(Collected)) {
+        while let Some(news) = self.next() {
+            self.read(news).into_iter().for_each(&mut take);
+        }
+    }
+
+    fn collect_in_the_gaps(mut self, tell: &Sender<Told<'r, 'p>>) {
+        run_in_the_gaps();
+        while let Some(news) = self.next() {
+            let told_at = news.told_at();
+            let collected = self.read(news);
+            // The calling thread listens until this one ends.
+            if let Some(collected) = collected {
+                drop(tell.send(Told::Collected(collected)));
             }
-            News::End(exchange) => {
-                let attempts = self.attempts.remove(&exchange.slot);
-                let (timeline, is_measured) = self.read(*exchange, start);
-                Some((timeline.after(attempts.unwrap_or_default()), is_measured))
+            if monotonic_ns().saturating_sub(told_at) > BEHIND_NS {
+                drop(tell.send(Told::Behind(self)));
+                return;
             }
         }
     }
 
-    fn read(&mut self, mut exchange: Exchange, start: Option<u64>) -> (Timeline, bool) {
-        let reading = self.readings.remove(&exchange.slot).unwrap_or_default();
-        // The warm-up was sent before the start, however late this thread comes to see it.
-        let origin = start.filter(|origin| exchange.dispatched >= *origin);
+    fn next(&self) -> Option<News> {
+        self.news.recv().ok()
+    }
+
+    fn read(&mut self, news: News) -> Option<Collected> {
+        match news {
+            News::Part { slot, part, .. } => {
+                self.readings.entry(slot).or_default().read(part);
+                None
+            }
+            News::Attempt { exchange, .. } => {
+                let slot = exchange.slot;
+                // The warm-up is sent once.
+                if let Collected::Measured(timeline) = self.finish(*exchange) {
+                    self.attempts.entry(slot).or_default().push(Attempt::of(&timeline));
+                }
+                None
+            }
+            News::End(exchange) => {
+                let failed = self.attempts.remove(&exchange.slot).unwrap_or_default();
+                Some(match self.finish(*exchange) {
+                    Collected::Measured(timeline) => Collected::Measured(timeline.after(failed)),
+                    Collected::WarmUp(timeline) => Collected::WarmUp(timeline),
+                })
+            }
+        }
+    }
+
+    /// What has become of an exchange.
+    fn finish(&mut self, mut exchange: Exchange) -> Collected {
+        let slot = exchange.slot;
+        let reading = self.readings.remove(&slot).unwrap_or_default();
         let successor = exchange.successor.take();
         exchange.keeps_text = self.keeps_text || successor.is_some();
-        let mut timeline = exchange.timeline_after(reading, origin.unwrap_or(0));
+        // The warm-up was sent before the start, however late this thread comes to see it.
+        let origin = self.start.get().filter(|origin| exchange.dispatched >= **origin);
+        let mut timeline = exchange.timeline_after(reading, origin.copied().unwrap_or(0));
         if let (Some(successor), Some(histories)) = (successor, &mut self.histories) {
-            let (place, next) = (successor.place, successor.next);
-            let body = histories.follow(place, next, timeline.answer().map(str::to_owned));
+            let answer = timeline.answer().map(str::to_owned);
+            let body = histories.follow(successor.place, successor.next, answer);
             // Who waits for it may have been interrupted.
             drop(successor.body.send(body));
             timeline.text = timeline.text.filter(|_| self.keeps_text || timeline.usage.is_none());
         }
-        (timeline, origin.is_some())
+        if origin.is_some() { Collected::Measured(timeline) } else { Collected::WarmUp(timeline) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::exchange::{Ending, Exchange, Head};
+    use super::super::plan::Prepared;
+    use super::*;
+
+    /// An exchange of one token, that ended then.
+    fn exchange(index: u64, ended: u64) -> Exchange {
+        let request = Prepared {
+            index,
+            offset_ns: 0,
+            method: http::Method::POST,
+            path: http::Uri::from_static("/v1/completions"),
+            body: Bytes::new(),
+            headers: None,
+            input_tokens: None,
+            output_tokens: None,
+            session: None,
+        };
+        let mut exchange = Exchange::new(&request, 0, 1, 1);
+        exchange.head = Some(Head {
+            status: 200,
+            is_stream: true,
+            encoding: None,
+            retry_after: None,
+            read: 0,
+            written: 1,
+        });
+        exchange.stamps.reads_at.push(ended);
+        exchange.stamps.reads_late.push(0);
+        exchange.receive(b"data: {\"choices\":[{\"text\":\"x\",\"finish_reason\":\"stop\"}]}\n\n", 0);
+        exchange.ending = Ending::Complete;
+        exchange.ended = ended;
+        exchange
     }
 
-    /// The bodies that are not the tape's, by their request's place in the plan.
-    pub(super) fn into_bodies(self) -> HashMap<usize, Bytes> {
-        self.histories.map(Histories::into_bodies).unwrap_or_default()
+    /// Whether it keeps up or has fallen behind at once: everything is collected, in order.
+    #[test]
+    fn nothing_is_lost_when_it_falls_behind() {
+        for age_ns in [0, 10 * BEHIND_NS] {
+            let (tell, news) = channel();
+            let start = OnceLock::from(1);
+            let ended = monotonic_ns().saturating_sub(age_ns);
+            for index in 0..100 {
+                tell.send(News::End(Box::new(exchange(index, ended)))).unwrap();
+            }
+            drop(tell);
+            let mut indices = Vec::new();
+            Collector::new(news, &start, false).collect(|collected| match collected {
+                Collected::Measured(timeline) => {
+                    assert!(timeline.outcome.is_success());
+                    indices.push(timeline.index);
+                }
+                Collected::WarmUp(_) => panic!("dispatched after the start"),
+            });
+            assert_eq!(indices, (0..100).collect::<Vec<_>>());
+        }
     }
 }

@@ -12,8 +12,8 @@
 //!
 //! What a request's failure, a user's impatience or a conversation's history change in this is [`Behaviour`]'s.
 //!
-//! One single-threaded runtime a worker; its slots and their connections never leave it. The calling thread collects
-//! what the exchanges bring and parses it, so that nothing is parsed where stamps are taken.
+//! One single-threaded runtime a worker; its slots and their connections never leave it. The
+//! [collector](super::collector) parses what the exchanges bring, so that nothing is parsed where stamps are taken.
 
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Barrier, Mutex, OnceLock, PoisonError};
@@ -28,7 +28,7 @@ use tokio::task::{LocalSet, unconstrained};
 use super::behaviour::{Behaviour, History};
 use super::busy;
 use super::cancel::{After, Watch};
-use super::collector::Collector;
+use super::collector::{Collected, Collector};
 use super::connection::Connector;
 use super::exchange::{Exchange, News, Successor};
 use super::history::Histories;
@@ -123,7 +123,7 @@ pub fn run(
     let at_once = options.concurrency.is_none().then(|| vec![0; plan.requests.len()]);
     let schedule = options.schedule.as_ref().or(at_once.as_ref());
     let until = options.duration.map(|limit| Ns::try_from(limit.as_nanos()).unwrap_or(Ns::MAX));
-    let histories = match options.behaviour.history {
+    let mut histories = match options.behaviour.history {
         History::Recorded => None,
         History::Answers => Some(Histories::new(&plan.requests, &followers(&plan.requests))?),
     };
@@ -144,7 +144,6 @@ pub fn run(
     };
     let mut timelines = Vec::with_capacity(plan.requests.len());
     let mut warmup_failures = 0;
-    let mut collector = Collector::new(options.keeps_text, histories);
     let (told, news) = channel();
     std::thread::scope(|scope| {
         for worker in 0..workers {
@@ -154,17 +153,14 @@ pub fn run(
             scope.spawn(move || shared.work(slots.collect(), &told, &interrupt));
         }
         drop(told);
-        for news in news {
-            let Some((timeline, is_measured)) = collector.take(news, shared.start.get().copied()) else {
-                continue;
-            };
-            if is_measured {
+        let collector = Collector::new(news, &shared.start, options.keeps_text).with(histories.as_mut());
+        collector.collect(|collected| match collected {
+            Collected::Measured(timeline) => {
                 on_end(&timeline);
                 timelines.push(timeline);
-            } else {
-                warmup_failures += usize::from(!timeline.outcome.is_success());
             }
-        }
+            Collected::WarmUp(timeline) => warmup_failures += usize::from(!timeline.outcome.is_success()),
+        });
     });
     let (process, peak_memory_bytes) = busy::process();
     let begun = shared.begun.get().copied().unwrap_or(process);
@@ -191,7 +187,7 @@ pub fn run(
         timelines.push(timeline);
     }
     timelines.sort_by_key(|timeline| timeline.index);
-    let bodies = collector.into_bodies();
+    let bodies = histories.map(Histories::into_bodies).unwrap_or_default();
     Ok(Report {
         timelines,
         left_out,
@@ -396,7 +392,7 @@ impl<'p> Worker<'_, 'p> {
                 () = interrupted(self.interrupt.clone()) => return (slot, exchange),
                 () = self.wait_until(exchange.ended.saturating_add(wait)) => {}
             }
-            self.tell(News::Attempt(Box::new(exchange)));
+            self.tell(News::Attempt { exchange: Box::new(exchange), at: monotonic_ns() });
             dispatched = None;
             attempts += 1;
         }

@@ -5,6 +5,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokentape_pacer::monotonic_ns;
 use tokio::sync::oneshot;
 
 use super::cancel::Watch;
@@ -89,12 +90,35 @@ pub(super) struct Successor {
 /// What a slot tells of its exchange.
 #[derive(Debug)]
 pub enum News {
-    /// A part of the body of the exchange in this slot; more is to come.
-    Part(u32, Part),
+    /// A part of a body; more is to come.
+    Part {
+        /// The slot whose exchange it is.
+        slot: u32,
+        /// The part.
+        part: Part,
+        /// When it was handed on.
+        at: u64,
+    },
     /// It has failed, and its request is sent again.
-    Attempt(Box<Exchange>),
+    Attempt {
+        /// The exchange.
+        exchange: Box<Exchange>,
+        /// When it was decided.
+        at: u64,
+    },
     /// It has ended.
     End(Box<Exchange>),
+}
+
+impl News {
+    /// When the slot told it, or about then, on the monotonic clock.
+    #[must_use]
+    pub fn told_at(&self) -> u64 {
+        match self {
+            Self::Part { at, .. } | Self::Attempt { at, .. } => *at,
+            Self::End(exchange) => exchange.ended,
+        }
+    }
 }
 
 /// How an exchange ended, as HTTP sees it.
@@ -198,8 +222,9 @@ impl Exchange {
                 marks: Vec::with_capacity(self.body.marks.len()),
             };
             self.handed_on += self.body.bytes.len();
+            let part = std::mem::replace(&mut self.body, next);
             // The collector outlives every exchange.
-            drop(collector.send(News::Part(self.slot, std::mem::replace(&mut self.body, next))));
+            drop(collector.send(News::Part { slot: self.slot, part, at: monotonic_ns() }));
         }
     }
 
@@ -402,7 +427,7 @@ mod tests {
         let mut reading = Reading::default();
         let mut handed_on = 0;
         for news in news.try_iter() {
-            let News::Part(0, part) = news else { panic!("a part of slot 0") };
+            let News::Part { slot: 0, part, .. } = news else { panic!("a part of slot 0") };
             reading.read(part);
             handed_on += 1;
         }
