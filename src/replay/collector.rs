@@ -45,7 +45,7 @@ pub(super) enum Collected {
 
 /// What the collector's thread tells the calling one.
 enum Told<'r, 'p> {
-    Collected(Collected),
+    Collected(Box<Collected>),
     /// It has fallen behind: this is to be carried on.
     Behind(Collector<'r, 'p>),
 }
@@ -71,7 +71,7 @@ impl<'r, 'p> Collector<'r, 'p> {
             scope.spawn(move || self.collect_in_the_gaps(&tell));
             for told in told {
                 match told {
-                    Told::Collected(collected) => take(collected),
+                    Told::Collected(collected) => take(*collected),
                     Told::Behind(collector) => collector.carry_on(&mut take),
                 }
             }
@@ -91,7 +91,7 @@ impl<'r, 'p> Collector<'r, 'p> {
             let collected = self.read(news);
             // The calling thread listens until this one ends.
             if let Some(collected) = collected {
-                drop(tell.send(Told::Collected(collected)));
+                drop(tell.send(Told::Collected(Box::new(collected))));
             }
             if monotonic_ns().saturating_sub(told_at) > BEHIND_NS {
                 drop(tell.send(Told::Behind(self)));

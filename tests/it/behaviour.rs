@@ -406,7 +406,9 @@ fn a_conversation_goes_on_from_what_the_server_said() {
     }
     let digest = |requests: &[Request]| {
         let mut digest = WorkloadDigest::new();
-        requests.iter().for_each(|request| digest.add(request));
+        for request in requests {
+            digest.add(request);
+        }
         digest.finish()
     };
     assert_eq!(workload.wire_digest, digest(&sent));
