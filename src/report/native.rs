@@ -105,10 +105,18 @@ fn requests(metrics: &Metrics) -> String {
     for (kind, count) in &requests.failed_by_kind {
         text += &line(&format!("    {kind}"), count);
     }
-    for (label, count) in [("  cancelled", requests.cancelled), ("  not sent", requests.not_sent)] {
+    for (label, count) in [
+        ("  cancelled on purpose", requests.cancelled_on_purpose),
+        ("  cancelled", requests.cancelled),
+        ("  not sent", requests.not_sent),
+        ("  sent more than once", requests.retried),
+    ] {
         if count > 0 {
             text += &line(label, count);
         }
+    }
+    if requests.retried > 0 {
+        text += &line("Attempts", requests.attempts);
     }
     text
 }
@@ -129,7 +137,7 @@ fn throughput(metrics: &Metrics) -> String {
 }
 
 fn latencies(metrics: &Metrics) -> String {
-    let rows: [(&str, &Distribution); 6] = [
+    let mut rows: Vec<(&str, &Distribution)> = vec![
         ("TTFT", &metrics.ttft_ms),
         ("  from scheduled", &metrics.ttft_from_scheduled_ms),
         ("ITL", &metrics.itl_ms),
@@ -137,6 +145,13 @@ fn latencies(metrics: &Metrics) -> String {
         ("E2EL", &metrics.e2el_ms),
         ("  from scheduled", &metrics.e2el_from_scheduled_ms),
     ];
+    let from_last = "  from last attempt";
+    // From below, so that the places above stay what they are.
+    for (place, row) in [(6, &metrics.e2el_from_last_attempt_ms), (2, &metrics.ttft_from_last_attempt_ms)] {
+        if let Some(row) = row {
+            rows.insert(place, (from_last, row));
+        }
+    }
     distributions("Latency (ms)", &rows, |row| decimals(row.p50))
 }
 
