@@ -113,7 +113,7 @@ mod tests {
         let usage = (0u32..200, 0u32..200).prop_map(|(prompt_tokens, completion_tokens)| Usage {
             prompt_tokens,
             completion_tokens,
-            cached_tokens: None,
+            ..Usage::default()
         });
         let events = prop::collection::vec((0u64..5, 0u16..1 << 14), 0..12);
         (0u64..10_000_000_000, events, prop::option::of(usage), outcome()).prop_map(

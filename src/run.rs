@@ -428,6 +428,9 @@ fn check(timeline: &Timeline) -> Result<(), &'static str> {
     if !events.tokens.is_empty() && events.tokens.len() != events.read.len() {
         return Err("its columns differ in length");
     }
+    if !events.choices.is_empty() && events.choices.len() != events.read.len() {
+        return Err("its columns differ in length");
+    }
     if events.read.iter().any(|read| *read as usize >= reads.at_ns.len()) {
         return Err("an event names a read that is not there");
     }
@@ -444,7 +447,7 @@ mod tests {
         Timeline {
             index,
             reads: Reads { at_ns: vec![5, 6], bytes: vec![1, 2], ..Reads::default() },
-            events: Events { read: vec![1], facts: vec![Facts::DONE], tokens: vec![] },
+            events: Events { read: vec![1], facts: vec![Facts::DONE], ..Events::default() },
             outcome: Outcome::Timeout { limit_ms: 3 },
             ..Timeline::default()
         }

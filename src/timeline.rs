@@ -35,7 +35,7 @@ pub struct Timeline {
     pub status: Option<u16>,
     /// Each read of the socket that returned bytes while this request was in flight.
     pub reads: Reads,
-    /// Each server-sent event of the response.
+    /// Each server-sent event of the response; none where it was one JSON document.
     pub events: Events,
     /// When the response ended, or the failure was known.
     pub end_ns: Ns,
@@ -57,7 +57,7 @@ pub struct Timeline {
     /// The server's own times, from the last event that carried them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_times: Option<ServerTimes>,
-    /// The `id` of the first event that had one (`chatcmpl-…`): what a server's log calls this request.
+    /// The `id` of the first event that had one (`chatcmpl-…`), or of the body: what a server's log calls this request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_id: Option<String>,
     /// The `finish_reason` of the last choice that had one.
@@ -121,9 +121,31 @@ pub struct Events {
     /// (`continuous_usage_stats`); else empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<u32>,
+    /// The index of the choice that each event belongs to (`choices[0].index`), where the response has several; else
+    /// empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<u32>,
 }
 
 impl Events {
+    /// Adds an event. The column of choices begins with the first event that is not of choice 0.
+    pub fn push(&mut self, read: u32, facts: Facts, choice: u32) {
+        if choice > 0 && self.choices.is_empty() {
+            self.choices.resize(self.len(), 0);
+        }
+        if choice > 0 || !self.choices.is_empty() {
+            self.choices.push(choice);
+        }
+        self.read.push(read);
+        self.facts.push(facts);
+    }
+
+    /// The choice that event `i` belongs to.
+    #[must_use]
+    pub fn choice(&self, i: usize) -> u32 {
+        self.choices.get(i).copied().unwrap_or(0)
+    }
+
     /// Number of events.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -138,7 +160,8 @@ impl Events {
 }
 
 /// What one server-sent event carried, as bits. Every dialect decides from these alone what is a token, what ends a
-/// request and what counts as output. "The choice" is `choices[0]`, the only one that the peers look at.
+/// request and what counts as output. "The choice" is `choices[0]`, the only one that the peers look at; servers send
+/// an event for each choice. What stands in an event of the responses API for each bit, `replay::event` says.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Facts(pub u16);
@@ -201,6 +224,12 @@ impl Facts {
         self.any(Facts(visible))
     }
 
+    /// Whether it carries reasoning, under either name.
+    #[must_use]
+    pub const fn is_reasoning(self) -> bool {
+        self.any(Facts::REASONING.with(Facts::REASONING_CONTENT))
+    }
+
     /// Both sets of bits.
     #[must_use]
     pub const fn with(self, other: Facts) -> Facts {
@@ -211,13 +240,17 @@ impl Facts {
 /// The server's own token counts for one request.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Usage {
-    /// `usage.prompt_tokens`.
+    /// `usage.prompt_tokens`; of the responses API, `usage.input_tokens`.
     pub prompt_tokens: u32,
-    /// `usage.completion_tokens`.
+    /// `usage.completion_tokens`, of all choices; of the responses API, `usage.output_tokens`.
     pub completion_tokens: u32,
-    /// `usage.prompt_tokens_details.cached_tokens`, where sent.
+    /// `usage.prompt_tokens_details.cached_tokens` (or of `input_tokens_details`), where sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_tokens: Option<u32>,
+    /// `usage.completion_tokens_details.reasoning_tokens` (or of `output_tokens_details`), where sent: how many of the
+    /// completion's tokens are reasoning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_tokens: Option<u32>,
 }
 
 /// The server's own times for one request (`metrics` of an event; vLLM sends it with the last usage event, if asked).
@@ -238,7 +271,7 @@ pub enum Outcome {
     /// Never sent: the run was interrupted first.
     #[default]
     NotSent,
-    /// A complete response with at least one token.
+    /// A complete response with at least one token, or one embedding.
     Success,
     /// Cut off because the run was interrupted.
     Cancelled,
@@ -378,6 +411,17 @@ impl Timeline {
     #[must_use]
     pub fn event_ns(&self, i: usize) -> Ns {
         self.reads.at_ns[self.events.read[i] as usize]
+    }
+
+    /// When the response's first byte arrived: the first read that returned bytes.
+    #[must_use]
+    pub fn first_byte_ns(&self) -> Option<Ns> {
+        self.reads.at_ns.first().copied()
+    }
+
+    /// When the first event arrived of which `is_wanted`.
+    pub fn first_event_ns(&self, is_wanted: impl Fn(Facts) -> bool) -> Option<Ns> {
+        self.stamped_events().find(|(_, facts)| is_wanted(*facts)).map(|(at, _)| at)
     }
 
     /// Each event's arrival and what it carried, in order.

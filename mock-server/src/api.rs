@@ -1,5 +1,7 @@
 //! The routes: from a request to its response.
 
+mod respond;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,6 +89,7 @@ pub(crate) async fn answer(
     let (allowed, endpoint) = match path {
         "/v1/chat/completions" => (Method::POST, Some(Endpoint::Chat)),
         "/v1/completions" => (Method::POST, Some(Endpoint::Completions)),
+        "/v1/embeddings" | "/v1/responses" => (Method::POST, None),
         "/v1/models" | "/health" | "/ping" | "/version" => (Method::GET, None),
         _ => return Ok(json(StatusCode::NOT_FOUND, "{\"detail\":\"Not Found\"}")),
     };
@@ -95,6 +98,19 @@ pub(crate) async fn answer(
     }
     if let Some(endpoint) = endpoint {
         return generate(&server, pacer, connection, endpoint, request).await;
+    }
+    if let "/v1/embeddings" | "/v1/responses" = path {
+        let (head, body) = request.into_parts();
+        let body = match read(&head.headers, body).await? {
+            Ok(body) => body,
+            Err(refusal) => return Ok(refuse(refusal)),
+        };
+        let request_id = head.headers.get("x-request-id").map_or(&b""[..], HeaderValue::as_bytes);
+        return Ok(if head.uri.path() == "/v1/responses" {
+            respond::respond(&server, pacer, connection, request_id, &body).await
+        } else {
+            respond::embed(&server, pacer, connection, request_id, &body).await
+        });
     }
     Ok(match path {
         "/v1/models" => {
@@ -117,21 +133,11 @@ async fn generate(
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, BrokenBody> {
     let (head, body) = request.into_parts();
-    // A length that is told is refused before anything is read; one that is not, when it has been exceeded.
-    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
-        return Ok(refuse(Refusal::too_large(MAX_BODY_BYTES)));
-    }
-    let body = match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            return Ok(refuse(Refusal::too_large(MAX_BODY_BYTES)));
-        }
-        Err(error) => return Err(BrokenBody(error)),
+    let body = match read(&head.headers, body).await? {
+        Ok(body) => body,
+        Err(refusal) => return Ok(refuse(refusal)),
     };
     let arrival_ns = connection.arrival_ns();
-    if !is_json(&head.headers) {
-        return Ok(refuse(Refusal::unsupported_media()));
-    }
     let asked = match request::parse(endpoint, &body, &server.config) {
         Ok(asked) => asked,
         Err(refusal) => return Ok(refuse(refusal)),
@@ -184,6 +190,20 @@ async fn generate(
     let response = json(StatusCode::OK, body);
     connection.hand_over(Part::Event);
     Ok(response)
+}
+
+/// The whole body, or why it is refused.
+async fn read(headers: &HeaderMap, body: Incoming) -> Result<Result<Bytes, Refusal>, BrokenBody> {
+    // A length that is told is refused before anything is read; one that is not, when it has been exceeded.
+    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+        return Ok(Err(Refusal::too_large(MAX_BODY_BYTES)));
+    }
+    match Limited::new(body, MAX_BODY_BYTES).collect().await {
+        Ok(_) if !is_json(headers) => Ok(Err(Refusal::unsupported_media())),
+        Ok(body) => Ok(Ok(body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Ok(Err(Refusal::too_large(MAX_BODY_BYTES))),
+        Err(error) => Err(BrokenBody(error)),
+    }
 }
 
 /// When each event is due: the role with the first token, as vLLM sends it with the engine's first output, and what

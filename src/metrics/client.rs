@@ -178,7 +178,7 @@ mod tests {
             events: Events {
                 read: (0..u32::try_from(reads_us.len()).unwrap()).collect(),
                 facts: vec![TOKEN; reads_us.len()],
-                tokens: Vec::new(),
+                ..Events::default()
             },
             outcome: Outcome::Success,
             ..Timeline::default()

@@ -9,6 +9,7 @@ use tokentape_pacer::monotonic_ns;
 use tokio::sync::oneshot;
 
 use super::cancel::Watch;
+use super::event::document;
 use super::plan::Prepared;
 use super::reading::{Mark, Part, Reading};
 use super::retry::Failure;
@@ -57,6 +58,8 @@ pub struct Exchange {
     pub(super) successor: Option<Successor>,
     /// The tape's token counts.
     tokens: (Option<u32>, Option<u32>),
+    /// The request's body.
+    asked: Bytes,
 }
 
 /// A response's head.
@@ -167,6 +170,7 @@ impl Exchange {
             keeps_text: false,
             successor: None,
             tokens: (request.input_tokens, request.output_tokens),
+            asked: request.body.clone(),
         }
     }
 
@@ -233,6 +237,15 @@ impl Exchange {
         self.head.as_ref().is_some_and(|head| head.status == 200 && head.is_stream && head.encoding.is_none())
     }
 
+    /// Whether the body is one that came whole, and is no stream.
+    fn is_document(&self) -> bool {
+        matches!(self.ending, Ending::Complete)
+            && self
+                .head
+                .as_ref()
+                .is_some_and(|head| head.status == 200 && !head.is_stream && head.encoding.is_none())
+    }
+
     /// Parses the exchange, of whose body nothing was handed on. `origin` is the run's start on the monotonic clock.
     #[must_use]
     pub fn timeline(self, origin: u64) -> Timeline {
@@ -242,12 +255,14 @@ impl Exchange {
     /// Parses the exchange, after what was handed on of its body has been read.
     #[must_use]
     pub fn timeline_after(mut self, reading: Reading, origin: u64) -> Timeline {
-        let is_readable = self.is_readable();
         let body = std::mem::take(&mut self.body);
         let reading = self.watch.take().map_or(reading, |watch| watch.reading);
-        let (told, fault, body) = if is_readable {
+        let (told, fault, body) = if self.is_readable() {
             let reading = reading.finish(body);
             (reading.timeline, reading.fault, Part::default())
+        } else if self.is_document() {
+            let (told, fault) = told_by_document(&body.bytes, &self.asked);
+            (told, fault, body)
         } else {
             (Timeline::default(), None, body)
         };
@@ -324,9 +339,8 @@ fn outcome(
         return Outcome::Protocol { message };
     }
     if !head.is_some_and(|head| head.is_stream) {
-        let message =
-            "the response is not a stream of events; a tape's bodies must ask for one with \"stream\": true";
-        return Outcome::Protocol { message: message.to_owned() };
+        // A document without a fault.
+        return Outcome::Success;
     }
     if !events.facts.iter().any(|facts| facts.any(Facts::DONE.with(Facts::FINISH))) {
         let message =
@@ -337,6 +351,31 @@ fn outcome(
         return Outcome::NoTokens;
     }
     Outcome::Success
+}
+
+/// What a response that is no stream tells, and its fault, where it has one.
+fn told_by_document(body: &[u8], asked: &[u8]) -> (Timeline, Option<Outcome>) {
+    let Some(document) = document::read(body) else {
+        let message =
+            format!("the response is neither a stream of events nor an answer in JSON: {}", shown(body));
+        return (Timeline::default(), Some(Outcome::Protocol { message }));
+    };
+    let fault = if document.is_error {
+        Some(Outcome::InBand { message: shown(body) })
+    } else if document::asks_for_stream(asked) {
+        let message = "the response is not a stream of events, though the request asks for one";
+        Some(Outcome::Protocol { message: message.to_owned() })
+    } else {
+        (!document.has_output).then_some(Outcome::NoTokens)
+    };
+    let told = Timeline {
+        usage: document.usage,
+        response_id: document.id,
+        finish_reason: document.finish_reason,
+        text: document.text,
+        ..Timeline::default()
+    };
+    (told, fault)
 }
 
 /// The beginning of what a server said.
@@ -529,6 +568,66 @@ mod tests {
         let timeline = compressed.timeline(900);
         assert!(timeline.events.is_empty());
         assert!(timeline.outcome.detail().unwrap().contains("compressed (gzip)"), "{:?}", timeline.outcome);
+    }
+
+    /// A capture's events, each in a read of its own.
+    fn captured(body: &str) -> Timeline {
+        let pieces: Vec<&str> = body.split_inclusive("\n\n").collect();
+        exchange(&pieces, Ending::Complete).timeline(900)
+    }
+
+    #[test]
+    fn vllms_choices_are_told_apart() {
+        let timeline = captured(include_str!("../../fixtures/wire/chat_stream_n2.sse"));
+        assert_eq!(timeline.outcome, Outcome::Success);
+        let outputs = |choice| {
+            let is_output = |i: &usize| timeline.events.facts[*i].is_output();
+            (0..timeline.events.len())
+                .filter(is_output)
+                .filter(|i| timeline.events.choice(*i) == choice)
+                .count()
+        };
+        assert_eq!((outputs(0), outputs(1), outputs(2)), (3, 3, 0));
+        let prompts = captured(include_str!("../../fixtures/wire/comp_stream_2prompts.sse"));
+        assert_eq!(prompts.events.choices, [0, 0, 1, 1, 0, 0]);
+        assert_eq!(prompts.usage.unwrap().completion_tokens, 4);
+        let older = captured(include_str!("../../fixtures/wire/chat_stream_n2_logprobs.sse"));
+        assert_eq!(older.events.choices, [0, 1, 0, 0, 1, 1, 0]);
+        // One choice: no column.
+        let tool = captured(include_str!("../../fixtures/wire/tool_named_s.sse"));
+        assert!(tool.events.choices.is_empty());
+        assert!(tool.first_event_ns(|facts| facts.has(Facts::TOOL_CALL)).is_some());
+        assert_eq!(tool.outcome, Outcome::Success);
+    }
+
+    #[test]
+    fn a_document_is_read_as_a_whole() {
+        let document = |body: &str, asked: &'static [u8]| {
+            let mut exchange = exchange(&[body], Ending::Complete);
+            exchange.asked = Bytes::from_static(asked);
+            exchange.head = Some(Head {
+                status: 200,
+                is_stream: false,
+                encoding: None,
+                retry_after: None,
+                read: 0,
+                written: 920,
+            });
+            exchange
+        };
+        let body = include_str!("../../fixtures/wire/chat_nonstream_n2.json");
+        let timeline = document(body, b"{\"stream\":false}").timeline(900);
+        assert_eq!((&timeline.outcome, timeline.events.is_empty()), (&Outcome::Success, true));
+        assert_eq!(timeline.usage.unwrap().completion_tokens, 4);
+        // There is usage, so nobody needs the text.
+        assert_eq!((timeline.text, timeline.end_ns), (None, 1100));
+        let kind = |body, asked| document(body, asked).timeline(900).outcome.kind();
+        assert_eq!(kind(body, b"{\"stream\":true}"), "protocol");
+        assert_eq!(kind("{\"choices\":[]}", b"{}"), "no_tokens");
+        assert_eq!(kind("{\"error\":{}}", b"{}"), "in_band");
+        let mut cut = document(body, b"{}");
+        cut.ending = Ending::Broken("the server closed the connection".to_owned());
+        assert_eq!(cut.timeline(900).outcome.kind(), "truncated");
     }
 
     #[test]

@@ -140,9 +140,9 @@ impl Findings {
         let Evidence { traffic, metrics, client, .. } = evidence;
         self.dispatch(evidence, thresholds);
 
-        let median_ttft = Yardstick { name: "median TTFT", ms: metrics.ttft_ms.p50 };
+        let median_ttft = Yardstick::median_ttft(metrics);
         // Unlike their median, the mean of the gaps stays what it is when a late client reads tokens together.
-        let mean_itl = Yardstick { name: "mean ITL", ms: metrics.itl_ms.mean };
+        let mean_itl = Yardstick { name: "mean ITL", ms: metrics.itl_ms.mean }.or_median_e2el(metrics);
         let read_delays = [
             ("read delay", &client.read_delay_us, mean_itl),
             ("read delay of first tokens", &client.first_token_read_delay_us, median_ttft),
@@ -183,7 +183,7 @@ impl Findings {
     fn dispatch(&mut self, evidence: &Evidence<'_>, thresholds: &Thresholds) {
         let Evidence { traffic, metrics, client, .. } = evidence;
         let late = client.dispatch_lateness_us.p99;
-        let median_ttft = Yardstick { name: "median TTFT", ms: metrics.ttft_ms.p50 };
+        let median_ttft = Yardstick::median_ttft(metrics);
         let limit = thresholds.late_dispatch;
         match (&traffic.arrival, traffic.concurrency) {
             (Some(_), None) => {
@@ -237,6 +237,18 @@ struct Yardstick {
 }
 
 impl Yardstick {
+    fn median_ttft(metrics: &Metrics) -> Self {
+        Self { name: "median TTFT", ms: metrics.ttft_ms.p50 }.or_median_e2el(metrics)
+    }
+
+    /// Where no response is a stream, its end is all that it has.
+    fn or_median_e2el(self, metrics: &Metrics) -> Self {
+        if metrics.ttft_ms.count == 0 && metrics.e2el_ms.count > 0 {
+            return Self { name: "median E2EL", ms: metrics.e2el_ms.p50 };
+        }
+        self
+    }
+
     /// Whether a delay in us is more than this share of it. Where it is 0 (there is no such latency, or every answer
     /// came in one read), there is nothing to hold a delay against.
     fn is_exceeded(self, delay_us: f64, share: f64) -> bool {
@@ -399,6 +411,20 @@ mod tests {
         assert_eq!(reasons(|case| case.workload.workload_digest = "b".to_owned()), ["digest"]);
         assert_eq!(reasons(|case| case.workload.wire_digest = "b".to_owned()), NONE);
         assert_eq!(reasons(|case| case.workload.tape_digest = None), NONE);
+    }
+
+    /// Embeddings and whole answers.
+    #[test]
+    fn without_a_stream_delays_are_held_against_the_end() {
+        let late = |us| Distribution { count: 9, p99: us, ..Distribution::default() };
+        let whole = |case: &mut Case| {
+            case.metrics.ttft_ms = Distribution::default();
+            case.metrics.itl_ms = Distribution::default();
+            case.metrics.e2el_ms = Distribution { count: 200, p50: 40.0, ..Distribution::default() };
+        };
+        let read_late = |us| move |case: &mut Case| (whole(case), case.client.read_delay_us = late(us)).1;
+        assert_eq!(reasons(read_late(20_000.0)), NONE);
+        assert_eq!(reasons(read_late(20_000.1)), ["read-delay"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod calibrate;
 mod compare;
 mod compat;
 mod demo;
+mod endpoints;
 mod export;
 mod generate;
 mod generate_as;
