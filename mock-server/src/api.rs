@@ -173,7 +173,7 @@ async fn generate(
         let due_ns = event_due_ns(frames.kinds(), &token_due_ns);
         let events = frames.kinds().to_vec();
         connection.begin(server.log.begin(Record { events, due_ns: due_ns.clone(), ..record }));
-        let body = Stream::new(frames, due_ns, pacer, connection);
+        let body = Stream::new(frames, due_ns.into(), pacer, connection);
         return Ok(streamed(body));
     }
     let body = wire::body(&answer);
