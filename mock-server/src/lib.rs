@@ -24,6 +24,7 @@ mod args;
 mod config;
 mod deadlines;
 mod duration;
+pub mod engine;
 mod request;
 mod server;
 mod stream;
