@@ -9,6 +9,7 @@ use std::fmt;
 
 use self::vllm::{Metric, RunInfo};
 use crate::metrics::client::Client;
+use crate::metrics::native::Metrics;
 use crate::metrics::vllm::Goodput;
 use crate::metrics::{CountTokens, Dialect, Measurement};
 use crate::scrape::Server;
@@ -82,6 +83,18 @@ pub fn json(measurement: &Measurement<'_>, dialect: Dialect, options: &Options<'
         Dialect::Native => native::json(measurement, options),
         Dialect::Vllm(version) => vllm::result_json(version, measurement, options),
     }
+}
+
+/// The native figures as JSON, where they are known without timelines; without a final line end.
+#[must_use]
+pub fn native_json(metrics: Metrics) -> String {
+    native::json_of(metrics)
+}
+
+/// The native tables, of figures that are known without timelines.
+#[must_use]
+pub fn native_table(metrics: Metrics) -> String {
+    native::table_of(metrics)
 }
 
 #[cfg(test)]

@@ -3,11 +3,18 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use crate::timing::Ticket;
+
 /// When each of an answer's events is due.
 #[derive(Debug)]
 pub(crate) enum Deadlines {
     /// Known from the beginning, one for each event.
-    Known(std::vec::IntoIter<u64>),
+    Known {
+        /// Those to come.
+        due_ns: std::vec::IntoIter<u64>,
+        /// Counts the answer as under way.
+        _ticket: Ticket,
+    },
     /// Each event is due with a token, and the engine tells when tokens are.
     Fed {
         /// The place of each event's token among the answer's.
@@ -21,7 +28,7 @@ impl Deadlines {
     /// The next event's deadline; `None` after the last event's. Pending until the engine has scheduled its token.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<u64>> {
         match self {
-            Self::Known(due_ns) => Poll::Ready(due_ns.next()),
+            Self::Known { due_ns, .. } => Poll::Ready(due_ns.next()),
             Self::Fed { tokens, feed } => {
                 let Some(&token) = tokens.as_slice().first() else { return Poll::Ready(None) };
                 feed.poll_token(token, cx).map(|due_ns| {
@@ -38,9 +45,28 @@ impl Deadlines {
     }
 }
 
-impl From<Vec<u64>> for Deadlines {
-    fn from(due_ns: Vec<u64>) -> Self {
-        Self::Known(due_ns.into_iter())
+/// What decides when an answer's tokens are due.
+#[derive(Debug)]
+pub(crate) enum Pace {
+    /// The engine, as it comes to them.
+    Engine(Feed),
+    /// A model that has decided: one moment for each token. The ticket counts the answer as under way.
+    Model(Vec<u64>, Ticket),
+}
+
+impl Pace {
+    /// The deadlines of events that each go out with a token, and the list of them as far as it is known. A token that
+    /// there is none of counts as the last.
+    pub(crate) fn deadlines(self, tokens: Vec<u32>) -> (Deadlines, Vec<u64>) {
+        match self {
+            Self::Engine(feed) => (Deadlines::Fed { tokens: tokens.into_iter(), feed }, Vec::new()),
+            Self::Model(token_due_ns, ticket) => {
+                let due = |token: u32| token_due_ns.get(token as usize).or(token_due_ns.last()).copied();
+                let due_ns: Vec<u64> =
+                    tokens.into_iter().map(|token| due(token).unwrap_or_default()).collect();
+                (Deadlines::Known { due_ns: due_ns.clone().into_iter(), _ticket: ticket }, due_ns)
+            }
+        }
     }
 }
 
@@ -92,6 +118,7 @@ impl Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::timing::UnderWay;
 
     fn polled(deadlines: &mut Deadlines) -> Poll<Option<u64>> {
         deadlines.poll_next(&mut Context::from_waker(Waker::noop()))
@@ -99,9 +126,12 @@ mod tests {
 
     #[test]
     fn known_deadlines_come_in_order() {
-        let mut deadlines = Deadlines::from(vec![3, 5]);
-        assert_eq!(polled(&mut deadlines), Poll::Ready(Some(3)));
-        assert_eq!(polled(&mut deadlines), Poll::Ready(Some(5)));
+        let (_, ticket) = UnderWay::default().enter();
+        let (mut deadlines, due_ns) = Pace::Model(vec![3, 5], ticket).deadlines(vec![0, 1, 1]);
+        assert_eq!(due_ns, [3, 5, 5]);
+        for due_ns in due_ns {
+            assert_eq!(polled(&mut deadlines), Poll::Ready(Some(due_ns)));
+        }
         assert_eq!(polled(&mut deadlines), Poll::Ready(None));
     }
 

@@ -14,6 +14,7 @@
 //! cache; a speculative token is accepted or not by chance alone.
 
 mod blocks;
+pub(crate) mod driver;
 pub mod profile;
 mod prompt;
 
@@ -37,6 +38,8 @@ pub struct Request {
     pub prefix: Box<[u64]>,
     /// Decides which speculative tokens are accepted.
     pub seed: u64,
+    /// The caller's own name for it.
+    pub tag: u32,
 }
 
 /// Names a sequence of one engine.
@@ -61,6 +64,8 @@ pub struct TooLong {
 pub struct Output {
     /// Whose.
     pub id: Id,
+    /// The caller's own name for that.
+    pub tag: u32,
     /// How many tokens; several where speculative ones were accepted.
     pub tokens: u32,
     /// Whether they are the last.
@@ -357,7 +362,13 @@ impl Engine {
             any_ended |= sequence.ended;
             let id = Id { place, generation: sequence.generation };
             let cached_tokens = sequence.cached_tokens.unwrap_or(0);
-            outputs.push(Output { id, tokens, is_last: sequence.ended, cached_tokens });
+            outputs.push(Output {
+                id,
+                tag: sequence.request.tag,
+                tokens,
+                is_last: sequence.ended,
+                cached_tokens,
+            });
         }
         if any_ended {
             let sequences = &self.sequences;

@@ -36,4 +36,4 @@ mod wire;
 pub use args::{Args, run};
 pub use config::Config;
 pub use server::{Error, serve};
-pub use timing::Timing;
+pub use timing::{Circumstances, Law, Timing, request_key};

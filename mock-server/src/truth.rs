@@ -32,12 +32,15 @@ pub struct Header {
     pub version: String,
     /// The model's name.
     pub model: String,
-    /// From arrival to the first token, in nanoseconds.
+    /// From arrival to the first token, in nanoseconds: the mean.
     pub ttft_ns: u64,
-    /// From token to token, in nanoseconds.
+    /// From token to token, in nanoseconds: the mean.
     pub itl_ns: u64,
     /// How far each interval may stray to either side, in percent of it.
     pub jitter_percent: f64,
+    /// The name of the engine's profile, where an engine kept the time and the three above did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// The seed of texts and jitter.
     pub seed: u64,
     /// The clock of every time in the log: `CLOCK_MONOTONIC`.
@@ -322,6 +325,7 @@ mod tests {
             ttft_ns: 20_000_000,
             itl_ns: 5_000_000,
             jitter_percent: 2.5,
+            engine: None,
             seed: 3,
             clock: "CLOCK_MONOTONIC".to_owned(),
         }

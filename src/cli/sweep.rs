@@ -40,16 +40,22 @@ impl Sweep {
     pub(super) fn add(&mut self, name: &str, info: &RunInfo, report: &Report) -> Metrics {
         let measurement = measurement(info, report);
         let metrics = native::calculate(&measurement);
+        let good = self.goodput.map(|goodput| Good::of(&measurement, goodput));
+        self.push(name, info, metrics.clone(), good);
+        metrics
+    }
+
+    /// Adds a run of which the figures are known.
+    pub(super) fn push(&mut self, name: &str, info: &RunInfo, metrics: Metrics, goodput: Option<Good>) {
         self.rows.push(Row {
             run: name.to_owned(),
             verdict: info.verdict.line(),
             valid: info.verdict.valid,
             all_succeeded: info.counts.succeeded == info.counts.requests,
             left_out: info.counts.left_out,
-            goodput: self.goodput.map(|goodput| Good::of(&measurement, goodput)),
-            metrics: metrics.clone(),
+            goodput,
+            metrics,
         });
-        metrics
     }
 
     /// A row a run.

@@ -41,6 +41,29 @@ impl<'a> Report<'a> {
             server: options.server,
         }
     }
+
+    fn table(self) -> String {
+        let Report { metrics, goodput, steady, client, server: told } = self;
+        let mut throughput = throughput(&metrics);
+        if let Some(good) = goodput {
+            throughput += &goodput_lines(&good);
+        }
+        let mut sections = vec![requests(&metrics), throughput, latencies(&metrics), tokens(&metrics)];
+        if let Some(window) = steady {
+            sections.insert(0, steady_line(window));
+        }
+        if let Some(client) = client {
+            sections.extend([delays(client), effects(client)]);
+            sections.extend(client.cpu.map(cpu));
+        }
+        // The server's figures are those of the whole run.
+        let figures = told.and_then(|server| server.figures.as_ref());
+        if let Some(figures) = figures.filter(|_| steady.is_none()) {
+            sections.extend(server::latencies(figures, &metrics));
+            sections.push(server::state(figures, &metrics));
+        }
+        sections.join("\n")
+    }
 }
 
 /// The figures as JSON, indented, without a final line end. The keys are the field names of [`Metrics`].
@@ -51,26 +74,24 @@ pub(super) fn json(measurement: &Measurement<'_>, options: &Options<'_>) -> Stri
 
 /// The figures as a table, with a final line end.
 pub(super) fn table(measurement: &Measurement<'_>, options: &Options<'_>) -> String {
-    let Report { metrics, goodput, steady, client, server: told } = Report::of(measurement, options);
-    let mut throughput = throughput(&metrics);
-    if let Some(good) = goodput {
-        throughput += &goodput_lines(&good);
+    Report::of(measurement, options).table()
+}
+
+/// As [`json`], of figures that are known.
+pub(super) fn json_of(metrics: Metrics) -> String {
+    // A struct of numbers and fixed keys always serialises.
+    serde_json::to_string_pretty(&Report::from(metrics)).unwrap_or_default()
+}
+
+/// As [`table`], of figures that are known.
+pub(super) fn table_of(metrics: Metrics) -> String {
+    Report::from(metrics).table()
+}
+
+impl From<Metrics> for Report<'_> {
+    fn from(metrics: Metrics) -> Self {
+        Self { metrics, goodput: None, steady: None, client: None, server: None }
     }
-    let mut sections = vec![requests(&metrics), throughput, latencies(&metrics), tokens(&metrics)];
-    if let Some(window) = steady {
-        sections.insert(0, steady_line(window));
-    }
-    if let Some(client) = client {
-        sections.extend([delays(client), effects(client)]);
-        sections.extend(client.cpu.map(cpu));
-    }
-    // The server's figures are those of the whole run.
-    let figures = told.and_then(|server| server.figures.as_ref());
-    if let Some(figures) = figures.filter(|_| steady.is_none()) {
-        sections.extend(server::latencies(figures, &metrics));
-        sections.push(server::state(figures, &metrics));
-    }
-    sections.join("\n")
 }
 
 fn goodput_lines(good: &Good) -> String {

@@ -256,6 +256,11 @@ impl Profile {
         Self::parse(name_or_path, &text)
     }
 
+    /// As [`Profile::load`], with the error as a sentence for the command line.
+    pub fn named(name_or_path: &str) -> Result<Self, String> {
+        Self::load(name_or_path).map_err(|error| error.to_string())
+    }
+
     /// A profile from its JSON text; `name` is for the error.
     pub fn parse(name: &str, text: &str) -> Result<Self, Error> {
         let malformed = |reason: String| Error::Malformed { name: name.to_owned(), reason };

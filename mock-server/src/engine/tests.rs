@@ -174,7 +174,7 @@ fn steps_are_golden() {
     for seed in 0..40 {
         let prefix = (0..20).map(|block| mixed(seed % 5 * 100 + block)).collect();
         let (prompt_tokens, max_tokens) = (330 + seed as u32, 20 + seed as u32 * 7 % 90);
-        engine.submit(Request { prompt_tokens, max_tokens, prefix, seed }).unwrap();
+        engine.submit(Request { prompt_tokens, max_tokens, prefix, seed, tag: 0 }).unwrap();
     }
     let (outputs, steps) = run(&mut engine, 0);
     let mut hasher = blake3::Hasher::new();
@@ -253,7 +253,7 @@ proptest! {
                     let max_tokens = (f64::from(tokens) * output_share).clamp(1.0, f64::from(tokens - 1)) as u32;
                     let prompt_tokens = tokens - max_tokens;
                     let prefix = (0..u64::from(prompt_tokens / block_tokens)).map(|block| mixed(family << 32 | block));
-                    let request = Request { prompt_tokens, max_tokens, prefix: prefix.collect(), seed: family };
+                    let request = Request { prompt_tokens, max_tokens, prefix: prefix.collect(), seed: family, tag: 0 };
                     open.push((engine.submit(request).unwrap(), max_tokens));
                 }
                 Happening::Cancel { nth } if !open.is_empty() => {
