@@ -9,6 +9,7 @@
 //! [`replay`](crate::replay::engine) keeps them: a later turn waits for the one before it, on the same slot.
 
 pub mod answer;
+pub mod fit;
 pub mod server;
 pub mod summary;
 pub mod workload;
@@ -92,6 +93,7 @@ pub fn run<E: From<Refused>>(
     server: &mut Server,
     ended: &mut dyn FnMut(&Flight) -> Result<(), E>,
 ) -> Result<Report, E> {
+    let all = workload.items.len() as u64;
     let mut simulation = Simulation::new(workload, options);
     let mut arrived = Vec::new();
     loop {
@@ -107,7 +109,8 @@ pub fn run<E: From<Refused>>(
             }
         }
     }
-    Ok(Report { totals: server.totals(), ..simulation.report })
+    let report = simulation.report;
+    Ok(Report { left_out: all - report.ended, totals: server.totals(), ..report })
 }
 
 /// A later turn of a session: when it is due, its place in the tape, and its slot.

@@ -34,10 +34,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME|FILE", value_parser = Profile::named, conflicts_with_all = ["ttft", "itl"])]
     engine: Option<Profile>,
     /// In place of an engine: from a request's arrival to its first token, as `tokentape mock --ttft`
-    #[arg(long, value_name = "LAW", value_parser = Law::parse_ttft, required_unless_present = "engine")]
+    #[arg(long, value_name = "LAW", value_parser = Law::parse_ttft)]
     ttft: Option<Law>,
     /// In place of an engine: from one token to the next, as `tokentape mock --itl`
-    #[arg(long, value_name = "LAW", value_parser = Law::parse_itl, required_unless_present = "engine")]
+    #[arg(long, value_name = "LAW", value_parser = Law::parse_itl)]
     itl: Option<Law>,
     /// The server's own seed, as `tokentape mock --seed`
     #[arg(long, value_name = "SEED", default_value_t = 0)]
@@ -158,7 +158,6 @@ impl Args {
         let schedule = traffic.shape.map(|shape| shape.offsets(&workload.offsets())).transpose()?;
         let until = traffic.duration.map(|duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
         let options = Options { concurrency: traffic.concurrency, schedule, until };
-        let all = workload.items.len() as u64;
         let mut writer = RunWriter::create(folder, self.force)?;
         let mut timelines: Vec<Timeline> = Vec::new();
         let mut summary = self.summary_only.then(Summary::new);
@@ -186,7 +185,7 @@ impl Args {
         let counts = Counts {
             requests: report.ended,
             succeeded: report.ended,
-            left_out: all - report.ended,
+            left_out: report.left_out,
             ..Counts::default()
         };
         let mut info = self.info(sent, traffic, counts, report.duration_ns);
