@@ -25,6 +25,8 @@ pub struct Options<'a> {
     pub steady: bool,
     /// vLLM's dialects: what to show.
     pub vllm: VllmOptions,
+    /// `native`: the figures of the whole run, where they have been calculated already.
+    pub metrics: Option<&'a Metrics>,
     /// `native`: the client's own part in the run.
     pub client: Option<&'a Client>,
     /// `native`: what the server told of itself.
@@ -83,18 +85,6 @@ pub fn json(measurement: &Measurement<'_>, dialect: Dialect, options: &Options<'
         Dialect::Native => native::json(measurement, options),
         Dialect::Vllm(version) => vllm::result_json(version, measurement, options),
     }
-}
-
-/// The native figures as JSON, where they are known without timelines; without a final line end.
-#[must_use]
-pub fn native_json(metrics: Metrics) -> String {
-    native::json_of(metrics)
-}
-
-/// The native tables, of figures that are known without timelines.
-#[must_use]
-pub fn native_table(metrics: Metrics) -> String {
-    native::table_of(metrics)
 }
 
 #[cfg(test)]

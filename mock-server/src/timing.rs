@@ -119,8 +119,8 @@ impl RequestKey {
 
     /// What an engine's chances for it are keyed by.
     pub(crate) fn seed(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+        let (words, _) = self.0.as_chunks();
+        u64::from_le_bytes(words[0])
     }
 }
 

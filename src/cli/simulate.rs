@@ -8,9 +8,9 @@ use tokentape_mock::{Law, Timing};
 use super::replay::traffic::{Traffic as Asked, TrafficArgs};
 use super::sweep::Sweep;
 use super::{Failure, Outcome, output};
-use crate::metrics::Measurement;
 use crate::metrics::client::Client;
 use crate::metrics::native::{self, Metrics};
+use crate::metrics::{Dialect, Measurement};
 use crate::report;
 use crate::run::verdict::Evidence;
 use crate::run::{
@@ -95,16 +95,24 @@ pub(super) fn exec(args: Args) -> Outcome {
     Ok(())
 }
 
-/// The native figures of a run.
+/// The native figures of a run, which are calculated already.
 struct Figures(Metrics);
 
 impl Figures {
+    /// The figures are known; nothing is calculated from these.
+    const NO_TIMELINES: Measurement<'static> =
+        Measurement { timelines: &[], duration_ns: 0, concurrency: None, request_rate: None };
+
+    fn options(&self) -> report::Options<'_> {
+        report::Options { metrics: Some(&self.0), ..report::Options::default() }
+    }
+
     fn json(&self) -> String {
-        report::native_json(self.0.clone())
+        report::json(&Self::NO_TIMELINES, Dialect::Native, &self.options())
     }
 
     fn table(&self) -> String {
-        report::native_table(self.0.clone())
+        report::render(&Self::NO_TIMELINES, Dialect::Native, &self.options())
     }
 }
 

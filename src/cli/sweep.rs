@@ -2,12 +2,11 @@
 
 use serde::Serialize;
 
-use super::replay::measurement;
+use super::replay::{Replayed, measurement};
 use super::{Failure, Outcome};
-use crate::metrics::native::{self, Metrics};
+use crate::metrics::native::Metrics;
 use crate::metrics::slo::Good;
 use crate::metrics::vllm::Goodput;
-use crate::replay::Report;
 use crate::run::RunInfo;
 
 /// The runs of a sweep, as far as they have come.
@@ -36,16 +35,14 @@ impl Sweep {
         Self { goodput, rows: Vec::new() }
     }
 
-    /// Adds a run; gives its native figures.
-    pub(super) fn add(&mut self, name: &str, info: &RunInfo, report: &Report) -> Metrics {
-        let measurement = measurement(info, report);
-        let metrics = native::calculate(&measurement);
-        let good = self.goodput.map(|goodput| Good::of(&measurement, goodput));
-        self.push(name, info, metrics.clone(), good);
-        metrics
+    /// Adds a run.
+    pub(super) fn add(&mut self, name: &str, done: &Replayed) {
+        let Replayed { info, report, metrics, .. } = done;
+        let goodput = self.goodput.map(|goodput| Good::of(&measurement(info, report), goodput));
+        self.push(name, info, metrics.clone(), goodput);
     }
 
-    /// Adds a run of which the figures are known.
+    /// Adds a run that has no replay's report.
     pub(super) fn push(&mut self, name: &str, info: &RunInfo, metrics: Metrics, goodput: Option<Good>) {
         self.rows.push(Row {
             run: name.to_owned(),

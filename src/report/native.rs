@@ -2,6 +2,7 @@
 
 mod server;
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use serde::Serialize;
@@ -19,7 +20,7 @@ use crate::timeline::Ns;
 #[derive(Serialize)]
 struct Report<'a> {
     #[serde(flatten)]
-    metrics: Metrics,
+    metrics: Cow<'a, Metrics>,
     #[serde(skip_serializing_if = "Option::is_none")]
     goodput: Option<Good>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,36 +34,18 @@ struct Report<'a> {
 impl<'a> Report<'a> {
     fn of(measurement: &Measurement<'_>, options: &Options<'a>) -> Self {
         let steady = if options.steady { Window::of(measurement) } else { None };
+        let metrics = match (steady, options.metrics) {
+            (Some(window), _) => Cow::Owned(window.figures(measurement)),
+            (None, Some(metrics)) => Cow::Borrowed(metrics),
+            (None, None) => Cow::Owned(calculate(measurement)),
+        };
         Self {
-            metrics: steady.map_or_else(|| calculate(measurement), |window| window.figures(measurement)),
+            metrics,
             goodput: options.goodput.map(|goodput| Good::of(measurement, goodput)),
             steady,
             client: options.client,
             server: options.server,
         }
-    }
-
-    fn table(self) -> String {
-        let Report { metrics, goodput, steady, client, server: told } = self;
-        let mut throughput = throughput(&metrics);
-        if let Some(good) = goodput {
-            throughput += &goodput_lines(&good);
-        }
-        let mut sections = vec![requests(&metrics), throughput, latencies(&metrics), tokens(&metrics)];
-        if let Some(window) = steady {
-            sections.insert(0, steady_line(window));
-        }
-        if let Some(client) = client {
-            sections.extend([delays(client), effects(client)]);
-            sections.extend(client.cpu.map(cpu));
-        }
-        // The server's figures are those of the whole run.
-        let figures = told.and_then(|server| server.figures.as_ref());
-        if let Some(figures) = figures.filter(|_| steady.is_none()) {
-            sections.extend(server::latencies(figures, &metrics));
-            sections.push(server::state(figures, &metrics));
-        }
-        sections.join("\n")
     }
 }
 
@@ -74,24 +57,26 @@ pub(super) fn json(measurement: &Measurement<'_>, options: &Options<'_>) -> Stri
 
 /// The figures as a table, with a final line end.
 pub(super) fn table(measurement: &Measurement<'_>, options: &Options<'_>) -> String {
-    Report::of(measurement, options).table()
-}
-
-/// As [`json`], of figures that are known.
-pub(super) fn json_of(metrics: Metrics) -> String {
-    // A struct of numbers and fixed keys always serialises.
-    serde_json::to_string_pretty(&Report::from(metrics)).unwrap_or_default()
-}
-
-/// As [`table`], of figures that are known.
-pub(super) fn table_of(metrics: Metrics) -> String {
-    Report::from(metrics).table()
-}
-
-impl From<Metrics> for Report<'_> {
-    fn from(metrics: Metrics) -> Self {
-        Self { metrics, goodput: None, steady: None, client: None, server: None }
+    let Report { metrics, goodput, steady, client, server: told } = Report::of(measurement, options);
+    let mut throughput = throughput(&metrics);
+    if let Some(good) = goodput {
+        throughput += &goodput_lines(&good);
     }
+    let mut sections = vec![requests(&metrics), throughput, latencies(&metrics), tokens(&metrics)];
+    if let Some(window) = steady {
+        sections.insert(0, steady_line(window));
+    }
+    if let Some(client) = client {
+        sections.extend([delays(client), effects(client)]);
+        sections.extend(client.cpu.map(cpu));
+    }
+    // The server's figures are those of the whole run.
+    let figures = told.and_then(|server| server.figures.as_ref());
+    if let Some(figures) = figures.filter(|_| steady.is_none()) {
+        sections.extend(server::latencies(figures, &metrics));
+        sections.push(server::state(figures, &metrics));
+    }
+    sections.join("\n")
 }
 
 fn goodput_lines(good: &Good) -> String {

@@ -78,12 +78,13 @@ impl Server {
         let prefix = std::mem::take(&mut item.prefix);
         match &mut self.0 {
             Kind::Engine { engine, .. } => {
-                let [a, b, c, d, e, f, g, h, ..] = item.key;
+                // As the mock takes it from the same key.
+                let (words, _) = item.key.as_chunks();
                 let request = Request {
                     prompt_tokens: item.prompt_tokens,
                     max_tokens: item.output_tokens,
                     prefix,
-                    seed: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+                    seed: u64::from_le_bytes(words[0]),
                     tag,
                 };
                 engine

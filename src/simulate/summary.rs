@@ -123,9 +123,9 @@ struct Spread {
 
 impl Spread {
     fn new() -> Self {
-        // Three digits are within what the histogram can have.
-        let histogram =
-            Histogram::new(3).unwrap_or_else(|_| unreachable!("three significant digits are allowed"));
+        // Half a megabyte, and no time is too long for it; three digits are within what a histogram can have.
+        let histogram = Histogram::new_with_max(u64::MAX >> 1, 3)
+            .unwrap_or_else(|_| unreachable!("three significant digits are allowed"));
         Self { histogram, count: 0, mean: 0.0, squares: 0.0, max: 0.0 }
     }
 

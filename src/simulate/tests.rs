@@ -6,6 +6,7 @@ use tokentape_mock::engine::Profile;
 
 use super::workload::Form;
 use super::*;
+use crate::metrics::native;
 
 const MS: Ns = 1_000_000;
 const FORM: Form = Form { is_completion: false, is_stream: true, has_usage: true };
@@ -106,7 +107,7 @@ proptest! {
         let schedule = gaps.map(|gaps| gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect());
         let options = Options { concurrency, schedule, until: None };
         let (report, mut flights) = flights(workload.clone(), &options, &mut Server::engine(profile));
-        prop_assert_eq!(report.ended as usize, tokens.len());
+        prop_assert_eq!(report.ended, tokens.len() as u64);
         flights.sort_by_key(|flight| flight.item.index);
         for (flight, (_, output)) in flights.iter().zip(&tokens) {
             prop_assert_eq!(flight.tokens_ns.len(), *output as usize);
@@ -133,21 +134,35 @@ proptest! {
         let options = Options { concurrency: Some(concurrency), ..Options::default() };
         let (report, flights) = flights(workload, &options, &mut Server::timing(timing, seed));
         let mut summary = summary::Summary::new();
-        flights.iter().for_each(|flight| summary.add(flight));
+        for flight in &flights {
+            summary.add(flight);
+        }
         let timelines: Vec<_> = flights.iter().map(answer::timeline).collect();
-        let exact = crate::metrics::native::calculate(&crate::metrics::Measurement {
+        let measurement = crate::metrics::Measurement {
             timelines: &timelines,
             duration_ns: report.duration_ns,
             concurrency: Some(concurrency),
             request_rate: None,
-        });
+        };
+        let exact = native::calculate(&measurement);
+        let samples = native::samples(&measurement);
         let near = summary.metrics(&report, Some(concurrency), None);
         prop_assert_eq!((&near.requests, near.tokens, near.peak_concurrency), (&exact.requests, exact.tokens, exact.peak_concurrency));
-        let pairs = [(near.ttft_ms, exact.ttft_ms), (near.itl_ms, exact.itl_ms), (near.tpot_ms, exact.tpot_ms), (near.e2el_ms, exact.e2el_ms)];
-        for (near, exact) in pairs {
+        for (near, exact, values_ns) in [
+            (near.ttft_ms, exact.ttft_ms, &samples.ttft_ns),
+            (near.itl_ms, exact.itl_ms, &samples.itl_ns),
+            (near.tpot_ms, exact.tpot_ms, &samples.tpot_ns),
+            (near.e2el_ms, exact.e2el_ms, &samples.e2el_ns),
+        ] {
             let is_near = |a: f64, b: f64, by: f64| (a - b).abs() <= by * b;
             prop_assert_eq!(near.count, exact.count);
-            prop_assert!(is_near(near.mean, exact.mean, 1e-9) && is_near(near.std, exact.std, 1e-6) && is_near(near.max, exact.max, 1e-12));
+            prop_assert!(is_near(near.mean, exact.mean, 1e-9) && is_near(near.std, exact.std, 1e-6));
+            prop_assert!(is_near(near.max, exact.max, 1e-12));
+            let sorted = crate::metrics::stats::sorted(values_ns);
+            for (percentile, permille) in [(near.p50, 500), (near.p90, 900), (near.p99, 990)] {
+                let rank = (sorted.len() * permille).div_ceil(1000).max(1) - 1;
+                prop_assert!(is_near(percentile, sorted[rank] / 1e6, 1e-3), "{} {}", percentile, sorted[rank]);
+            }
         }
     }
 }

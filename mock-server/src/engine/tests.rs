@@ -1,5 +1,7 @@
 //! Closed forms, invariants, and a golden digest.
 
+#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers from 0")]
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;
@@ -222,7 +224,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
 /// Every block is free, or held by as many sequences as it says.
 fn check_blocks(engine: &Engine) -> Result<(), TestCaseError> {
     let mut held: HashMap<u32, u32> = HashMap::new();
-    for place in engine.running.iter() {
+    for place in &engine.running {
         for block in &engine.sequences[*place as usize].blocks {
             *held.entry(*block).or_default() += 1;
         }

@@ -268,6 +268,12 @@ fn gamma(random: &mut Stream, shape: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    reason = "whole nanoseconds below 2^53 are exact"
+)]
 mod tests {
     use std::io::Write;
 
