@@ -32,6 +32,9 @@ pub struct Options {
     pub schedule: Option<Vec<Ns>>,
     /// From when on nothing is sent.
     pub until: Option<Ns>,
+    /// The client sends no two requests closer together than this. 0 is a client that takes no time; a real one's
+    /// requests come one by one, and the first of them finds an engine at rest that does not wait for the others.
+    pub gap_ns: Ns,
 }
 
 /// A request that the server refused: it would never fit.
@@ -130,6 +133,8 @@ struct Simulation<'a> {
     flights: Vec<Flight>,
     vacant: Vec<u32>,
     in_flight: u64,
+    /// When the client can send again.
+    ready_ns: Ns,
     report: Report,
 }
 
@@ -146,6 +151,7 @@ impl<'a> Simulation<'a> {
             flights: Vec::new(),
             vacant: Vec::new(),
             in_flight: 0,
+            ready_ns: 0,
             report: Report::default(),
         }
     }
@@ -153,14 +159,14 @@ impl<'a> Simulation<'a> {
     /// Sends everything whose time has come and that has a slot.
     fn dispatch(&mut self, server: &mut Server) -> Result<(), Refused> {
         while let Some(&Reverse((due_ns, place, slot))) = self.turns.peek()
-            && due_ns <= self.now_ns
+            && due_ns.max(self.ready_ns) <= self.now_ns
         {
             self.turns.pop();
             self.send(place, slot, due_ns, server)?;
         }
         while self.options.concurrency.is_none() || !self.free.is_empty() {
             let Some((place, due_ns)) = self.head() else { break };
-            if due_ns.is_some_and(|due_ns| due_ns > self.now_ns) {
+            if due_ns.unwrap_or(0).max(self.ready_ns) > self.now_ns {
                 break;
             }
             let slot = self.free.pop_front().unwrap_or_else(|| {
@@ -195,8 +201,9 @@ impl<'a> Simulation<'a> {
     fn next_send_ns(&mut self) -> Option<Ns> {
         let turn = self.turns.peek().map(|Reverse((due_ns, ..))| *due_ns);
         let has_slot = self.options.concurrency.is_none() || !self.free.is_empty();
-        let head = if has_slot { self.head().and_then(|(_, due_ns)| due_ns) } else { None };
-        [turn, head].into_iter().flatten().min()
+        let head = if has_slot { self.head().map(|(_, due_ns)| due_ns.unwrap_or(0)) } else { None };
+        let due_ns = [turn, head].into_iter().flatten().min()?;
+        Some(due_ns.max(self.ready_ns))
     }
 
     fn send(
@@ -212,6 +219,7 @@ impl<'a> Simulation<'a> {
             u32::try_from(self.flights.len() - 1).unwrap_or(u32::MAX)
         });
         self.in_flight += 1;
+        self.ready_ns = self.now_ns.saturating_add(self.options.gap_ns);
         self.report.peak_concurrency = self.report.peak_concurrency.max(self.in_flight);
         let flight = &mut self.flights[tag as usize];
         flight.item = std::mem::take(&mut self.items[place]);

@@ -1,6 +1,7 @@
 //! `tokentape simulate`: what a tape would come to, from an engine on a simulated clock.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokentape_mock::engine::Profile;
 use tokentape_mock::{Law, Timing};
@@ -44,6 +45,9 @@ pub(super) struct Args {
     server_seed: u64,
     #[command(flatten)]
     traffic: TrafficArgs,
+    /// How far apart the client sends requests that are due at once: a real one takes some 50us for each
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    send_gap: Duration,
     /// Send only the tape's first N requests
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     requests: Option<u64>,
@@ -67,7 +71,7 @@ Examples:
   tokentape simulate load.tape.zst --engine my-profile.json --rate 20 -o runs/poisson
   tokentape simulate load.tape.zst --ttft lognormal:20ms,cv=0.3 --itl gamma:10ms,cv=0.2 -o runs/model
 
-Neither the client nor the network takes any time. The same command leaves the same bytes.";
+Neither the client (but for --send-gap) nor the network takes any time. The same command leaves the same bytes.";
 
 pub(super) fn exec(args: Args) -> Outcome {
     let points = args.traffic.points()?;
@@ -165,7 +169,12 @@ impl Args {
         };
         let schedule = traffic.shape.map(|shape| shape.offsets(&workload.offsets())).transpose()?;
         let until = traffic.duration.map(|duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
-        let options = Options { concurrency: traffic.concurrency, schedule, until };
+        let options = Options {
+            concurrency: traffic.concurrency,
+            schedule,
+            until,
+            gap_ns: u64::try_from(self.send_gap.as_nanos()).unwrap_or(u64::MAX),
+        };
         let mut writer = RunWriter::create(folder, self.force)?;
         let mut timelines: Vec<Timeline> = Vec::new();
         let mut summary = self.summary_only.then(Summary::new);

@@ -71,6 +71,15 @@ fn a_session_takes_its_turns() {
     assert_eq!(flights.iter().map(times).collect::<Vec<_>>(), [(0, 0), (2, 32 * MS), (1, 57 * MS)]);
 }
 
+/// The first finds the engine at rest; the others, a gap later, are in its next step.
+#[test]
+fn a_client_sends_one_by_one() {
+    let options = Options { concurrency: Some(3), gap_ns: MS, ..Options::default() };
+    let (_, flights) = flights(workload(3, 2), &options, &mut fixed());
+    let times = |flight: &Flight| (flight.dispatched_ns / MS, flight.tokens_ns[0] / MS, flight.end_ns() / MS);
+    assert_eq!(flights.iter().map(times).collect::<Vec<_>>(), [(0, 20, 40), (1, 40, 45), (2, 40, 45)]);
+}
+
 #[test]
 fn nothing_is_sent_after_the_limit_in_time() {
     let options = Options { concurrency: Some(1), until: Some(70 * MS), ..Options::default() };
@@ -105,7 +114,7 @@ proptest! {
             (item.prompt_tokens, item.output_tokens) = (*prompt, *output);
         }
         let schedule = gaps.map(|gaps| gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect());
-        let options = Options { concurrency, schedule, until: None };
+        let options = Options { concurrency, schedule, ..Options::default() };
         let (report, mut flights) = flights(workload.clone(), &options, &mut Server::engine(profile));
         prop_assert_eq!(report.ended, tokens.len() as u64);
         flights.sort_by_key(|flight| flight.item.index);

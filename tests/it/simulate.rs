@@ -91,6 +91,24 @@ fn the_mock_keeps_the_engines_time() {
 }
 
 #[test]
+fn a_run_makes_a_profile_that_can_be_simulated() {
+    let folder = tempfile::tempdir().unwrap();
+    let [load, run, again, profile] =
+        ["load.tape.zst", "run", "again", "fitted.json"].map(|name| folder.path().join(name));
+    tape(&load, 12, &[]);
+    let paths = [&load, &run, &again, &profile].map(|path| path.to_str().unwrap());
+    let [load, run_path, again_path, profile_path] = paths;
+    good(["simulate", load, "--engine", "fixed", "--concurrency", "1", "-o", run_path]);
+    let told = good(["fit", run_path, "-o", profile_path, "--like", "fixed"]);
+    assert!(told.contains("fitted.json"), "{told}");
+    good(["simulate", load, "--engine", profile_path, "--concurrency", "1", "-o", again_path]);
+    let [first, second] = [&run, &again].map(|run| json(&run.join("run.json")));
+    assert_eq!(first["duration_ns"], second["duration_ns"]);
+    let error = bad(3, ["fit", folder.path().to_str().unwrap(), "-o", profile_path]);
+    assert!(error.contains("holds no run"), "{error}");
+}
+
+#[test]
 fn what_cannot_be_simulated_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let load = folder.path().join("load.tape.zst");
