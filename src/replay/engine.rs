@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokentape_pacer::{LEAD_NS, Pacer, monotonic_ns};
+use tokentape_pacer::{Pacer, monotonic_ns};
 use tokio::sync::{oneshot, watch};
-use tokio::task::{LocalSet, unconstrained};
+use tokio::task::{LocalSet, unconstrained, yield_now};
 
 use super::behaviour::{Behaviour, History};
 use super::busy;
@@ -40,6 +40,10 @@ use super::{Error, Plan, Target};
 use crate::effort::{Busy, Effort};
 use crate::schedule::Slots;
 use crate::timeline::{Ns, Timeline};
+
+/// How long before it is due a request is waited for awake, in ns: two thousand requests a second cost a fifth of a
+/// processor more.
+const AWAKE_NS: u64 = 100_000;
 
 /// How to replay.
 #[derive(Clone, Debug)]
@@ -461,10 +465,15 @@ impl<'p> Worker<'_, 'p> {
         self.shared.start.get().copied().unwrap_or(0).saturating_add(due)
     }
 
-    /// Waits for a time of the monotonic clock: never too short, so that nothing is sent before it is due.
+    /// Waits for a time of the monotonic clock: never too short, so that nothing is sent before it is due. The last of
+    /// it is waited awake, with an eye on the sockets: waking up takes the system as long as sending does.
     async fn wait_until(&self, moment: u64) {
-        if moment > monotonic_ns() {
-            self.pacer.sleep_until(moment.saturating_add(LEAD_NS)).await;
+        let nearly = moment.saturating_sub(AWAKE_NS);
+        if nearly > monotonic_ns() {
+            self.pacer.sleep_until(nearly).await;
+        }
+        while monotonic_ns() < moment {
+            yield_now().await;
         }
     }
 }
