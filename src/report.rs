@@ -102,6 +102,7 @@ mod tests {
             1 => Just(Outcome::NoTokens),
             1 => Just(Outcome::NotSent),
             1 => Just(Outcome::Cancelled),
+            1 => Just(Outcome::CancelledOnPurpose),
             1 => Just(Outcome::Timeout { limit_ms: 5 }),
             1 => Just(Outcome::Truncated { message }),
         ]
@@ -158,7 +159,7 @@ mod tests {
             prop_assert!(hlog::hlog(&measurement).is_ok());
 
             let requests = native::calculate(&measurement).requests;
-            prop_assert_eq!(requests.total, requests.succeeded + requests.failed + requests.cancelled + requests.not_sent);
+            prop_assert_eq!(requests.total, requests.succeeded + requests.failed + requests.cancelled_on_purpose + requests.cancelled + requests.not_sent);
             for version in vllm::Version::ALL {
                 let outputs = vllm::outputs(&measurement, version, vllm::Arrivals::Scheduled, None);
                 prop_assert_eq!(outputs.len(), timelines.len());

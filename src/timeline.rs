@@ -19,7 +19,7 @@ pub struct Timeline {
     /// When the schedule wanted it sent. In a closed loop: when its slot became free.
     pub scheduled_ns: Ns,
     /// When the client began to send it: just before its first byte was handed to the transport, or, where no held
-    /// connection was left, before one was opened for it.
+    /// connection was left, before one was opened for it. Of a request that was sent more than once: for the first time.
     pub dispatched_ns: Ns,
     /// When a connection opened for this request was ready; absent where a held one was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,6 +41,10 @@ pub struct Timeline {
     pub end_ns: Ns,
     /// How it ended.
     pub outcome: Outcome,
+    /// Each attempt, in order, where there were several: all else here is about the last one, but for `scheduled_ns` and
+    /// `dispatched_ns`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
     /// The tape's own count of the prompt's tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_tokens: Option<u32>,
@@ -63,6 +67,33 @@ pub struct Timeline {
     /// was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+}
+
+/// One attempt at a request that was sent more than once.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Attempt {
+    /// When the client began to send it.
+    pub dispatched_ns: Ns,
+    /// When the response ended, or the failure was known.
+    pub end_ns: Ns,
+    /// The response's HTTP status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Attempt {
+    /// The attempt that a timeline tells of.
+    #[must_use]
+    pub fn of(timeline: &Timeline) -> Self {
+        Self {
+            dispatched_ns: timeline.dispatched_ns,
+            end_ns: timeline.end_ns,
+            status: timeline.status,
+            outcome: timeline.outcome.clone(),
+        }
+    }
 }
 
 /// The reads of one response's socket, as columns of one length.
@@ -244,6 +275,8 @@ pub enum Outcome {
     Success,
     /// Cut off because the run was interrupted.
     Cancelled,
+    /// Broken off on purpose, as by a user who has seen enough: neither a success nor a failure.
+    CancelledOnPurpose,
     /// No connection could be opened.
     Connect {
         /// The system's reason.
@@ -286,6 +319,7 @@ impl Outcome {
             Outcome::NotSent => "not_sent",
             Outcome::Success => "success",
             Outcome::Cancelled => "cancelled",
+            Outcome::CancelledOnPurpose => "cancelled_on_purpose",
             Outcome::Connect { .. } => "connect",
             Outcome::Timeout { .. } => "timeout",
             Outcome::Status { .. } => "status",
@@ -307,7 +341,7 @@ impl Outcome {
             Outcome::Timeout { limit_ms } => Some(format!("no complete response within {limit_ms} ms")),
             Outcome::Status { body } => Some(body.clone()),
             Outcome::NoTokens => Some("a complete response without a token".to_owned()),
-            Outcome::NotSent | Outcome::Success | Outcome::Cancelled => None,
+            Outcome::NotSent | Outcome::Success | Outcome::Cancelled | Outcome::CancelledOnPurpose => None,
         }
     }
 
@@ -317,14 +351,48 @@ impl Outcome {
         matches!(self, Outcome::Success)
     }
 
-    /// Whether the request was sent and failed by itself (not by an interruption of the run).
+    /// Whether the request was sent and failed by itself (not because it was cut off from this side).
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        !matches!(self, Outcome::Success | Outcome::NotSent | Outcome::Cancelled)
+        !matches!(
+            self,
+            Outcome::Success | Outcome::NotSent | Outcome::Cancelled | Outcome::CancelledOnPurpose
+        )
     }
 }
 
 impl Timeline {
+    /// The timeline of a request's last attempt, after these that failed.
+    #[must_use]
+    pub fn after(mut self, mut failed: Vec<Attempt>) -> Self {
+        if let Some(first) = failed.first() {
+            let last = Attempt::of(&self);
+            self.dispatched_ns = first.dispatched_ns;
+            failed.push(last);
+            self.attempts = failed;
+        }
+        self
+    }
+
+    /// When the client began to send it for the last time.
+    #[must_use]
+    pub fn last_dispatched_ns(&self) -> Ns {
+        self.attempts.last().map_or(self.dispatched_ns, |attempt| attempt.dispatched_ns)
+    }
+
+    /// How often it was sent.
+    #[must_use]
+    pub fn times_sent(&self) -> u64 {
+        if self.outcome == Outcome::NotSent { 0 } else { self.attempts.len().max(1) as u64 }
+    }
+
+    /// What the server said, as far as its reader wanted to hear: nothing where the request failed.
+    #[must_use]
+    pub fn answer(&self) -> Option<&str> {
+        let is_heard = matches!(self.outcome, Outcome::Success | Outcome::CancelledOnPurpose);
+        self.text.as_deref().filter(|text| is_heard && !text.is_empty())
+    }
+
     /// The timeline as user space saw it: each read at the moment it returned.
     #[must_use]
     pub fn as_read(mut self) -> Self {

@@ -2,6 +2,7 @@
 
 mod respond;
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,9 +16,12 @@ use hyper::body::{Body, Incoming};
 use tokentape_pacer::Pacer;
 
 use crate::config::Config;
+use crate::deadlines::Pace;
+use crate::engine;
+use crate::engine::driver::Driver;
 use crate::request::{self, Refusal};
 use crate::stream::Stream;
-use crate::timing::{self, Purpose, RequestKey};
+use crate::timing::{self, Circumstances, Purpose, RequestKey, UnderWay};
 use crate::transport::{Connection, Part};
 use crate::truth::{EventKind, Log, Record};
 use crate::wire::{self, Answer, Endpoint, json_inside};
@@ -36,12 +40,14 @@ pub(crate) struct Server {
     words: Vec<String>,
     log: Log,
     answers: AtomicU64,
+    under_way: UnderWay,
+    driver: Option<Driver>,
 }
 
 impl Server {
-    pub(crate) fn new(config: Config, log: Log) -> Self {
+    pub(crate) fn new(config: Config, log: Log, driver: Option<Driver>) -> Self {
         let words = config.tokenizer.words().iter().map(|word| json_inside(&word.text)).collect();
-        Self { config, words, log, answers: AtomicU64::new(0) }
+        Self { config, words, log, answers: AtomicU64::new(0), under_way: UnderWay::default(), driver }
     }
 
     pub(crate) fn log(&self) -> &Log {
@@ -54,6 +60,40 @@ impl Server {
         let key = RequestKey::new("", b"", &number.to_le_bytes());
         let mut random = timing::Stream::new(self.config.seed, Purpose::Id, &key);
         format!("{:016x}{:016x}", random.next_u64(), random.next_u64())
+    }
+
+    /// What decides when the tokens of an answer are due: the engine, or the timing model as the request's headers
+    /// change it.
+    fn pace(
+        &self,
+        headers: &HeaderMap,
+        key: &RequestKey,
+        arrival_ns: u64,
+        (prompt_tokens, max_tokens): (usize, u32),
+        body: &[u8],
+    ) -> Result<Pace, Refusal> {
+        let prompt_tokens = u32::try_from(prompt_tokens).unwrap_or(u32::MAX);
+        let timing = self.config.timing.for_request(headers).map_err(|words| Refusal::bad_request(&words))?;
+        let Some(driver) = &self.driver else {
+            let (others, ticket) = self.under_way.enter();
+            let random = timing::Stream::new(self.config.seed, Purpose::Timing, key);
+            let circumstances = Circumstances { prompt_tokens, others };
+            return Ok(Pace::Model(timing.due_ns(arrival_ns, max_tokens, circumstances, random), ticket));
+        };
+        if timing != self.config.timing {
+            let words = "x-mock-ttft and x-mock-itl set nothing here: an engine keeps the time";
+            return Err(Refusal::bad_request(words));
+        }
+        let request = engine::Request {
+            prompt_tokens,
+            max_tokens,
+            prefix: engine::prefix(body, prompt_tokens, driver.block_tokens()),
+            seed: key.seed(),
+            tag: 0,
+        };
+        let feed =
+            driver.submit(arrival_ns, request).map_err(|error| Refusal::bad_request(&error.to_string()))?;
+        Ok(Pace::Engine(feed))
     }
 
     /// The texts of an answer's tokens.
@@ -105,11 +145,10 @@ pub(crate) async fn answer(
             Ok(body) => body,
             Err(refusal) => return Ok(refuse(refusal)),
         };
-        let request_id = head.headers.get("x-request-id").map_or(&b""[..], HeaderValue::as_bytes);
         return Ok(if head.uri.path() == "/v1/responses" {
-            respond::respond(&server, pacer, connection, request_id, &body).await
+            respond::respond(&server, pacer, connection, &head.headers, &body).await
         } else {
-            respond::embed(&server, pacer, connection, request_id, &body).await
+            respond::embed(&server, pacer, connection, &head.headers, &body).await
         });
     }
     Ok(match path {
@@ -142,12 +181,11 @@ async fn generate(
         Ok(asked) => asked,
         Err(refusal) => return Ok(refuse(refusal)),
     };
-
     let request_id = head.headers.get("x-request-id").map_or(&b""[..], HeaderValue::as_bytes);
     let key = RequestKey::new(endpoint.path(), request_id, &body);
-    let suffix = match (request_id, asked.id) {
+    let suffix = match (request_id, asked.id.as_deref()) {
         (b"", None) => server.fresh_id(),
-        (b"", Some(id)) => id,
+        (b"", Some(id)) => id.to_owned(),
         (id, _) => String::from_utf8_lossy(id).into_owned(),
     };
     let id = format!("{}{suffix}", endpoint.id_prefix());
@@ -162,8 +200,11 @@ async fn generate(
         prompt_ids: &asked.prompt_ids,
         usage: asked.usage,
     };
-    let random = timing::Stream::new(server.config.seed, Purpose::Timing, &key);
-    let token_due_ns = server.config.timing.due_ns(arrival_ns, asked.max_tokens, random);
+    let pace =
+        match server.pace(&head.headers, &key, arrival_ns, (asked.prompt_tokens, asked.max_tokens), &body) {
+            Ok(pace) => pace,
+            Err(refusal) => return Ok(refuse(refusal)),
+        };
     let record = Record {
         id: id.clone(),
         path: endpoint.path().to_owned(),
@@ -176,16 +217,20 @@ async fn generate(
 
     if asked.stream {
         let frames = wire::stream(&answer);
-        let due_ns = event_due_ns(frames.kinds(), &token_due_ns);
+        let (deadlines, due_ns) = pace.deadlines(event_tokens(frames.kinds()));
         let events = frames.kinds().to_vec();
-        connection.begin(server.log.begin(Record { events, due_ns: due_ns.clone(), ..record }));
-        let body = Stream::new(frames, due_ns, pacer, connection);
+        connection.begin(server.log.begin(Record { events, due_ns, ..record }));
+        let body = Stream::new(frames, deadlines, pacer, connection);
         return Ok(streamed(body));
     }
     let body = wire::body(&answer);
-    let due_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
+    let (mut deadlines, due_ns) = pace.deadlines(vec![asked.max_tokens.saturating_sub(1)]);
     let events = vec![EventKind::Body];
-    connection.begin(server.log.begin(Record { events, due_ns: vec![due_ns], ..record }));
+    connection.begin(server.log.begin(Record { events, due_ns, ..record }));
+    let due_ns = poll_fn(|cx| deadlines.poll_next(cx)).await.unwrap_or(arrival_ns);
+    if deadlines.is_fed() {
+        connection.due(due_ns);
+    }
     pacer.sleep_until(due_ns).await;
     let response = json(StatusCode::OK, body);
     connection.hand_over(Part::Event);
@@ -206,18 +251,15 @@ async fn read(headers: &HeaderMap, body: Incoming) -> Result<Result<Bytes, Refus
     }
 }
 
-/// When each event is due: the role with the first token, as vLLM sends it with the engine's first output, and what
-/// follows the last token with that.
-fn event_due_ns(kinds: &[EventKind], token_due_ns: &[u64]) -> Vec<u64> {
-    let mut tokens = token_due_ns.iter().copied();
-    let mut at_ns = token_due_ns.first().copied().unwrap_or_default();
+/// The token that each event goes out with: the role with the first, as vLLM sends it with the engine's first output,
+/// and what follows the last token with that.
+fn event_tokens(kinds: &[EventKind]) -> Vec<u32> {
+    let mut tokens = 0_u32;
     kinds
         .iter()
         .map(|&kind| {
-            if kind == EventKind::Token {
-                at_ns = tokens.next().unwrap_or(at_ns);
-            }
-            at_ns
+            tokens += u32::from(kind == EventKind::Token);
+            tokens.saturating_sub(1)
         })
         .collect()
 }
@@ -302,10 +344,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_due_with_their_tokens() {
+    fn events_go_out_with_their_tokens() {
         use EventKind::{Done, Role, Token, Usage};
-        assert_eq!(event_due_ns(&[Role, Token, Token, Usage, Done], &[10, 20]), [10, 10, 20, 20, 20]);
-        assert_eq!(event_due_ns(&[Token, Done], &[10]), [10, 10]);
+        assert_eq!(event_tokens(&[Role, Token, Token, Usage, Done]), [0, 0, 1, 1, 1]);
+        assert_eq!(event_tokens(&[Token, Done]), [0, 0]);
     }
 
     /// A capture's head, as status line and headers.

@@ -22,8 +22,10 @@
 mod api;
 mod args;
 mod config;
+mod deadlines;
 mod duration;
 mod embeddings;
+pub mod engine;
 mod request;
 mod responses;
 mod server;
@@ -36,4 +38,4 @@ mod wire;
 pub use args::{Args, run};
 pub use config::Config;
 pub use server::{Error, serve};
-pub use timing::Timing;
+pub use timing::{Circumstances, Law, Timing, request_key};

@@ -7,6 +7,7 @@ use super::{Failure, Outcome};
 use crate::metrics::native::Metrics;
 use crate::metrics::slo::Good;
 use crate::metrics::vllm::Goodput;
+use crate::run::RunInfo;
 
 /// The runs of a sweep, as far as they have come.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ struct Row {
     verdict: String,
     valid: bool,
     #[serde(skip)]
-    all_succeeded: bool,
+    all_well: bool,
     left_out: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     goodput: Option<Good>,
@@ -37,14 +38,20 @@ impl Sweep {
     /// Adds a run.
     pub(super) fn add(&mut self, name: &str, done: &Replayed) {
         let Replayed { info, report, metrics, .. } = done;
+        let goodput = self.goodput.map(|goodput| Good::of(&measurement(info, report), goodput));
+        self.push(name, info, metrics.clone(), goodput);
+    }
+
+    /// Adds a run that has no replay's report.
+    pub(super) fn push(&mut self, name: &str, info: &RunInfo, metrics: Metrics, goodput: Option<Good>) {
         self.rows.push(Row {
             run: name.to_owned(),
             verdict: info.verdict.line(),
             valid: info.verdict.valid,
-            all_succeeded: info.counts.succeeded == info.counts.requests,
+            all_well: info.counts.ended_well() == info.counts.requests,
             left_out: info.counts.left_out,
-            goodput: self.goodput.map(|goodput| Good::of(&measurement(info, report), goodput)),
-            metrics: metrics.clone(),
+            goodput,
+            metrics,
         });
     }
 
@@ -87,10 +94,10 @@ impl Sweep {
         serde_json::to_string_pretty(&self.rows).unwrap_or_default()
     }
 
-    /// A sweep is as good as the worst of its runs: one in which any request did not succeed fails it; if `strict`,
+    /// A sweep is as good as the worst of its runs: one in which any request did not end well fails it; if `strict`,
     /// one that is INVALID for any reason.
     pub(super) fn judge(&self, strict: bool) -> Outcome {
-        let is_bad = |row: &&Row| !row.all_succeeded || (strict && !row.valid);
+        let is_bad = |row: &&Row| !row.all_well || (strict && !row.valid);
         let bad = self.rows.iter().filter(is_bad).map(|row| format!("{}: {}", row.run, row.verdict));
         let bad: Vec<String> = bad.collect();
         if bad.is_empty() { Ok(()) } else { Err(Failure::run(bad.join("; "))) }

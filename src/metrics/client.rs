@@ -115,7 +115,7 @@ fn first_token_read_delay(timeline: &Timeline) -> Option<f64> {
 }
 
 fn write_delay(timeline: &Timeline) -> Option<f64> {
-    let ready = timeline.dispatched_ns.max(timeline.connected_ns.unwrap_or(0));
+    let ready = timeline.last_dispatched_ns().max(timeline.connected_ns.unwrap_or(0));
     timeline.written_ns.map(|written| written.saturating_sub(ready) as f64)
 }
 

@@ -12,12 +12,15 @@
 //!   request with several choices: the sum of their spans over `output tokens - choices`.
 //! - **E2EL**, end-to-end latency: the end of the response, from the send. The end is the `[DONE]` event, the moment
 //!   from which a client may act on the whole answer; without one, the last event.
+//! - Where requests were sent more than once, all of these count from the first send, so that no failure is hidden; TTFT
+//!   and E2EL also from the last one.
 //! - TTFT and E2EL also **from the scheduled time**: what a user feels who arrived when the schedule said so. Where
 //!   the client or the server falls behind, the difference is the waiting that the plain figures hide.
 //! - **Throughput**: the successes' requests and tokens over the measured window.
 //! - A response that is no stream has an end and token counts, and neither TTFT, ITL nor TPOT. So have embeddings.
 //!
-//! An event's time is the stamp of the socket read that completed it. Only successful requests have latencies.
+//! An event's time is the stamp of the socket read that completed it. Only successful requests have latencies and count
+//! for throughput; a request that was broken off on purpose is counted, and no more.
 //! Statistics are those of numpy 2.3 and later: population standard deviation, percentiles interpolated linearly.
 
 mod firsts;
@@ -46,6 +49,10 @@ pub struct Samples {
     pub e2el_ns: Vec<f64>,
     /// End of the response, from the scheduled time.
     pub e2el_from_scheduled_ns: Vec<f64>,
+    /// First output event, from the last send.
+    pub ttft_from_last_attempt_ns: Vec<f64>,
+    /// End of the response, from the last send.
+    pub e2el_from_last_attempt_ns: Vec<f64>,
 }
 
 /// The figures of a run. Serialised, this is the JSON report: the field names, with their units, are its keys.
@@ -87,9 +94,16 @@ pub struct Metrics {
     pub e2el_ms: Distribution,
     /// End-to-end latency from the scheduled time.
     pub e2el_from_scheduled_ms: Distribution,
+    /// Time to first token from the last attempt; none where every request was sent once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttft_from_last_attempt_ms: Option<Distribution>,
+    /// End-to-end latency from the last attempt; none where every request was sent once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub e2el_from_last_attempt_ms: Option<Distribution>,
 }
 
-/// How many requests there were, and how they ended; `total = succeeded + failed + cancelled + not_sent`.
+/// How many requests there were, and how they ended; `total = succeeded + failed + cancelled_on_purpose + cancelled +
+/// not_sent`.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Requests {
     /// All of them.
@@ -100,10 +114,16 @@ pub struct Requests {
     pub failed: u64,
     /// The failures by [`Outcome::kind`].
     pub failed_by_kind: BTreeMap<&'static str, u64>,
+    /// Broken off on purpose.
+    pub cancelled_on_purpose: u64,
     /// Cut off by an interruption of the run.
     pub cancelled: u64,
     /// Never sent.
     pub not_sent: u64,
+    /// How often they were sent, all attempts together.
+    pub attempts: u64,
+    /// Sent more than once.
+    pub retried: u64,
 }
 
 /// Token and event counts of the successful requests.
@@ -200,6 +220,7 @@ pub fn calculate(measurement: &Measurement<'_>) -> Metrics {
     let rate = |count: u64| {
         if window_s > 0.0 { count as f64 / window_s } else { 0.0 }
     };
+    let last_attempt = |ns: Vec<f64>| (requests.retried > 0).then(|| Distribution::of(ns));
     Metrics {
         dialect: super::Dialect::Native.name(),
         window_s,
@@ -210,6 +231,8 @@ pub fn calculate(measurement: &Measurement<'_>) -> Metrics {
         input_throughput_tokens_per_s: rate(tokens.input),
         output_throughput_tokens_per_s: rate(tokens.output),
         total_throughput_tokens_per_s: rate(tokens.input + tokens.output),
+        ttft_from_last_attempt_ms: last_attempt(samples.ttft_from_last_attempt_ns),
+        e2el_from_last_attempt_ms: last_attempt(samples.e2el_from_last_attempt_ns),
         requests,
         tokens,
         ttft_ms: Distribution::of(samples.ttft_ns),
@@ -236,12 +259,14 @@ impl Samples {
     /// Adds one successful request.
     pub(super) fn add(&mut self, timeline: &Timeline) {
         let since_send = |at: Ns| at.saturating_sub(timeline.dispatched_ns) as f64;
+        let since_last = |at: Ns| at.saturating_sub(timeline.last_dispatched_ns()) as f64;
         let since_schedule = |at: Ns| at.saturating_sub(timeline.scheduled_ns) as f64;
 
         if let Some(first) = output_events(timeline).next() {
             let first = timeline.event_ns(first);
             self.ttft_ns.push(since_send(first));
             self.ttft_from_scheduled_ns.push(since_schedule(first));
+            self.ttft_from_last_attempt_ns.push(since_last(first));
             let mut span = 0;
             let choices = outputs_by_choice(timeline);
             for outputs in &choices {
@@ -258,6 +283,7 @@ impl Samples {
         let end = response_end(timeline);
         self.e2el_ns.push(since_send(end));
         self.e2el_from_scheduled_ns.push(since_schedule(end));
+        self.e2el_from_last_attempt_ns.push(since_last(end));
     }
 }
 
@@ -306,9 +332,12 @@ pub(super) fn output_tokens(timeline: &Timeline) -> OutputTokens {
 fn count_requests(timelines: &[Timeline]) -> Requests {
     let mut requests = Requests { total: timelines.len() as u64, ..Requests::default() };
     for timeline in timelines {
+        requests.attempts += timeline.times_sent();
+        requests.retried += u64::from(timeline.times_sent() > 1);
         match &timeline.outcome {
             Outcome::Success => requests.succeeded += 1,
             Outcome::Cancelled => requests.cancelled += 1,
+            Outcome::CancelledOnPurpose => requests.cancelled_on_purpose += 1,
             Outcome::NotSent => requests.not_sent += 1,
             failure => {
                 requests.failed += 1;
@@ -374,7 +403,7 @@ pub(super) fn peak_concurrency(timelines: &[Timeline]) -> u64 {
 #[expect(clippy::float_cmp, reason = "small whole numbers are exact")]
 mod tests {
     use super::*;
-    use crate::timeline::{Events, Reads, Usage};
+    use crate::timeline::{Attempt, Events, Reads, Usage};
 
     const ROLE: Facts = Facts::JSON.with(Facts::CHOICES).with(Facts::ROLE).with(Facts::EMPTY_CONTENT);
     const TEXT: Facts = Facts::JSON.with(Facts::CHOICES).with(Facts::CONTENT);
@@ -447,6 +476,24 @@ mod tests {
     }
 
     #[test]
+    fn an_attempt_that_failed_is_part_of_the_latency() {
+        let failed = Attempt {
+            dispatched_ns: 10 * MS,
+            end_ns: 12 * MS,
+            status: Some(503),
+            outcome: Outcome::Status { body: String::new() },
+        };
+        let twice = timeline(50, &[(60, &[TEXT]), (65, &[Facts::DONE])]).after(vec![failed]);
+        assert_eq!((twice.dispatched_ns, twice.attempts.len()), (10 * MS, 2));
+        let metrics = figures(&[twice, timeline(0, &[(50, &[TEXT]), (55, &[Facts::DONE])])]);
+        assert_eq!((metrics.ttft_ms.mean, metrics.e2el_ms.mean), (50.0, 55.0));
+        let last = (metrics.ttft_from_last_attempt_ms.unwrap(), metrics.e2el_from_last_attempt_ms.unwrap());
+        assert_eq!((last.0.mean, last.1.mean), (30.0, 35.0));
+        assert_eq!((metrics.requests.attempts, metrics.requests.retried), (3, 1));
+        assert_eq!(figures(&[]).ttft_from_last_attempt_ms, None);
+    }
+
+    #[test]
     fn events_that_share_a_read_are_counted_as_merged() {
         let request = timeline(0, &[(1, &[ROLE, TEXT]), (2, &[TEXT, TEXT, TEXT]), (3, &[FINISH, TEXT])]);
         let metrics = figures(&[request]);
@@ -475,16 +522,22 @@ mod tests {
             with(truncated()),
             with(Outcome::NoTokens),
             with(Outcome::Cancelled),
+            with(Outcome::CancelledOnPurpose),
             with(Outcome::NotSent),
         ]);
         let requests = metrics.requests;
         assert_eq!(
             requests.total,
-            requests.succeeded + requests.failed + requests.cancelled + requests.not_sent
+            requests.succeeded
+                + requests.failed
+                + requests.cancelled_on_purpose
+                + requests.cancelled
+                + requests.not_sent
         );
         assert_eq!((requests.succeeded, requests.failed), (1, 3));
         assert_eq!(requests.failed_by_kind, BTreeMap::from([("no_tokens", 1), ("truncated", 2)]));
-        assert_eq!((metrics.ttft_ms.count, metrics.peak_concurrency), (1, 5));
+        assert_eq!((requests.cancelled_on_purpose, requests.attempts, requests.retried), (1, 6, 0));
+        assert_eq!((metrics.ttft_ms.count, metrics.peak_concurrency), (1, 6));
     }
 
     /// Two tokens of each choice; those of a step share a read.

@@ -105,10 +105,18 @@ fn requests(metrics: &Metrics) -> String {
     for (kind, count) in &requests.failed_by_kind {
         text += &line(&format!("    {kind}"), count);
     }
-    for (label, count) in [("  cancelled", requests.cancelled), ("  not sent", requests.not_sent)] {
+    for (label, count) in [
+        ("  cancelled on purpose", requests.cancelled_on_purpose),
+        ("  cancelled", requests.cancelled),
+        ("  not sent", requests.not_sent),
+        ("  sent more than once", requests.retried),
+    ] {
         if count > 0 {
             text += &line(label, count);
         }
+    }
+    if requests.retried > 0 {
+        text += &line("Attempts", requests.attempts);
     }
     text
 }
@@ -132,6 +140,8 @@ fn throughput(metrics: &Metrics) -> String {
 fn latencies(metrics: &Metrics) -> String {
     let mut rows: Vec<(&str, &Distribution)> =
         vec![("TTFT", &metrics.ttft_ms), ("  from scheduled", &metrics.ttft_from_scheduled_ms)];
+    let from_last = "  from last attempt";
+    rows.extend(metrics.ttft_from_last_attempt_ms.as_ref().map(|times| (from_last, times)));
     let first = &metrics.first_ms;
     if first.has_kinds() {
         let kinds = [
@@ -147,6 +157,7 @@ fn latencies(metrics: &Metrics) -> String {
         ("E2EL", &metrics.e2el_ms),
         ("  from scheduled", &metrics.e2el_from_scheduled_ms),
     ]);
+    rows.extend(metrics.e2el_from_last_attempt_ms.as_ref().map(|times| (from_last, times)));
     distributions("Latency (ms)", &rows, |row| decimals(row.p50))
 }
 

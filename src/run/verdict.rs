@@ -12,6 +12,7 @@ use super::{Counts, Traffic, Workload};
 use crate::metrics::client::Client;
 use crate::metrics::native::Metrics;
 
+pub(crate) use thresholds::parse_share;
 pub use thresholds::{Thresholds, UnknownThreshold};
 
 /// VALID, or INVALID with reasons.
@@ -117,6 +118,18 @@ impl Findings {
             workload.tape_digest.as_ref().is_some_and(|digest| *digest != workload.workload_digest);
         self.invalid_if(is_other, || {
             "digest: what was sent is not what the tape's footer says it holds".to_owned()
+        });
+        let (retried, attempts) = (counts.retried, counts.attempts);
+        self.warn_if(retried > 0, || {
+            format!(
+                "retries: {retried} of {all} requests were sent more than once ({attempts} attempts in all); their latencies count from the first"
+            )
+        });
+        let rebuilt = workload.rebuilt;
+        self.warn_if(rebuilt > 0, || {
+            format!(
+                "history: {rebuilt} of {all} requests repeat what the server said in this run: their bodies are not the tape's, and another run has others"
+            )
         });
         let (warmup, failures) = (traffic.warmup, traffic.warmup_failures);
         self.warn_if(failures > 0, || format!("warm-up: {failures} of {warmup} warm-up requests failed"));
@@ -298,6 +311,7 @@ mod tests {
                     tape_digest: Some("a".to_owned()),
                     wire_digest: "a".to_owned(),
                     model: None,
+                    rebuilt: 0,
                 },
                 traffic: Traffic {
                     concurrency: Some(4),
@@ -385,6 +399,14 @@ mod tests {
     }
 
     #[test]
+    fn what_was_broken_off_on_purpose_is_no_reason() {
+        assert_eq!(
+            reasons(|case| (case.counts.succeeded, case.counts.cancelled_on_purpose) = (150, 50)),
+            NONE
+        );
+    }
+
+    #[test]
     fn the_digest_is_the_tapes() {
         assert_eq!(reasons(|case| case.workload.workload_digest = "b".to_owned()), ["digest"]);
         assert_eq!(reasons(|case| case.workload.wire_digest = "b".to_owned()), NONE);
@@ -463,6 +485,8 @@ mod tests {
     fn what_a_reader_should_know_is_a_warning() {
         assert_eq!(warnings(|case| case.metrics.requests.succeeded = 99), ["samples"]);
         assert_eq!(warnings(|case| case.traffic.warmup_failures = 1), ["warm-up"]);
+        assert_eq!(warnings(|case| (case.counts.attempts, case.counts.retried) = (201, 1)), ["retries"]);
+        assert_eq!(warnings(|case| case.workload.rebuilt = 1), ["history"]);
         let merged = |share| Tokens { merged_read_share: share, ..Tokens::default() };
         assert_eq!(warnings(|case| case.metrics.tokens = merged(0.05)), NONE);
         assert_eq!(warnings(|case| case.metrics.tokens = merged(0.051)), ["merged"]);
@@ -494,12 +518,14 @@ mod tests {
         /// No threshold makes a run valid that lost a request.
         #[test]
         fn a_lost_request_is_never_valid(
-            succeeded in 0u64..9, failed in 0u64..9, cancelled in 0u64..9, not_sent in 0u64..9, lost in 0u64..9,
+            succeeded in 0u64..9, cancelled_on_purpose in 0u64..9, failed in 0u64..9, cancelled in 0u64..9,
+            not_sent in 0u64..9, lost in 0u64..9,
             threshold in 0.0..1e9f64,
         ) {
             let mut case = Case::good();
-            let requests = succeeded + failed + cancelled + not_sent + lost;
-            case.counts = Counts { requests, succeeded, cancelled, not_sent, ..Counts::default() };
+            let requests = succeeded + cancelled_on_purpose + failed + cancelled + not_sent + lost;
+            case.counts =
+                Counts { requests, succeeded, cancelled_on_purpose, cancelled, not_sent, ..Counts::default() };
             if failed > 0 {
                 case.counts.failed.insert("timeout".to_owned(), failed);
             }
@@ -507,7 +533,7 @@ mod tests {
             for name in ["cpu", "cpu-wait", "idle", "late-dispatch", "merged", "read-delay", "write-delay"] {
                 thresholds.set(&format!("{name}={threshold}")).unwrap();
             }
-            prop_assert_eq!(case.judge(&thresholds).valid, succeeded == requests);
+            prop_assert_eq!(case.judge(&thresholds).valid, succeeded + cancelled_on_purpose == requests);
         }
     }
 }

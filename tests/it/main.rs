@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bad_input;
+mod behaviour;
 mod calibrate;
 mod compare;
 mod compat;
@@ -17,6 +18,7 @@ mod peers;
 mod peers_evalscope;
 mod replay;
 mod server_metrics;
+mod simulate;
 mod support;
 mod tape;
 mod traces;
