@@ -26,11 +26,13 @@ pub fn timeline(flight: &Flight) -> Timeline {
             events.push((end_ns, Facts::JSON.with(Facts::USAGE)));
         }
         events.push((end_ns, Facts::DONE));
-    } else {
-        events.push((end_ns, chunk.with(Facts::CONTENT).with(Facts::FINISH).with(Facts::USAGE)));
     }
     let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
-    let (at_ns, facts): (Vec<Ns>, Vec<Facts>) = events.into_iter().unzip();
+    let (mut at_ns, facts): (Vec<Ns>, Vec<Facts>) = events.into_iter().unzip();
+    if !is_stream {
+        // A document comes as a whole, and has no events.
+        at_ns.push(end_ns);
+    }
     Timeline {
         index: item.index,
         slot: flight.slot,

@@ -15,9 +15,12 @@ use crate::timeline::Ns;
 pub struct Summary {
     input_tokens: u64,
     output_tokens: u64,
+    /// Prompt tokens that were cached, where the server would have told.
+    cached_tokens: Option<u64>,
     /// Answers whose tokens the server would not have counted.
     without_usage: u64,
     output_events: u64,
+    first_byte: Spread,
     ttft: Spread,
     ttft_from_scheduled: Spread,
     itl: Spread,
@@ -33,8 +36,10 @@ impl Summary {
         Self {
             input_tokens: 0,
             output_tokens: 0,
+            cached_tokens: None,
             without_usage: 0,
             output_events: 0,
+            first_byte: Spread::new(),
             ttft: Spread::new(),
             ttft_from_scheduled: Spread::new(),
             itl: Spread::new(),
@@ -48,24 +53,26 @@ impl Summary {
     pub fn add(&mut self, flight: &Flight) {
         let form = flight.item.form;
         let last = flight.end_ns();
-        // What is no stream comes as a whole.
-        let tokens_ns = if form.is_stream {
-            &flight.tokens_ns[..]
-        } else {
-            &flight.tokens_ns[flight.tokens_ns.len() - 1..]
-        };
+        // A document comes as a whole, and has an end alone.
+        let tokens_ns = if form.is_stream { &flight.tokens_ns[..] } else { &[] };
         let first = tokens_ns.first().copied().unwrap_or(last);
         let count = flight.tokens_ns.len() as u64;
         self.input_tokens += u64::from(flight.item.prompt_tokens);
         self.output_tokens += count;
+        if let Some(cached) = flight.cached_tokens.filter(|_| form.has_usage || !form.is_stream) {
+            *self.cached_tokens.get_or_insert(0) += u64::from(cached);
+        }
         self.without_usage += u64::from(form.is_stream && !form.has_usage);
         self.output_events += tokens_ns.len() as u64;
-        self.ttft.add(first - flight.dispatched_ns);
-        self.ttft_from_scheduled.add(first - flight.scheduled_ns);
+        self.first_byte.add(first - flight.dispatched_ns);
+        if !tokens_ns.is_empty() {
+            self.ttft.add(first - flight.dispatched_ns);
+            self.ttft_from_scheduled.add(first - flight.scheduled_ns);
+        }
         for pair in tokens_ns.windows(2) {
             self.itl.add(pair[1] - pair[0]);
         }
-        if count > 1 {
+        if tokens_ns.len() > 1 {
             self.tpot.add_f64((last - first) as f64 / (count - 1) as f64);
         }
         self.e2el.add(last - flight.dispatched_ns);
@@ -92,6 +99,7 @@ impl Summary {
             tokens: Tokens {
                 input: self.input_tokens,
                 output: self.output_tokens,
+                cached: self.cached_tokens,
                 requests_without_usage: self.without_usage,
                 output_events: self.output_events,
                 ..Tokens::default()
@@ -102,7 +110,13 @@ impl Summary {
             total_throughput_tokens_per_s: rate_of(self.input_tokens + self.output_tokens),
             ttft_from_last_attempt_ms: None,
             e2el_from_last_attempt_ms: None,
-            first_ms: Firsts::default(),
+            // The first event, and the first text, come with the first token.
+            first_ms: Firsts {
+                byte: self.first_byte.some(),
+                event: self.ttft.some(),
+                content: self.ttft.some(),
+                ..Firsts::default()
+            },
             ttft_ms: self.ttft.distribution(),
             ttft_from_scheduled_ms: self.ttft_from_scheduled.distribution(),
             itl_ms: self.itl.distribution(),
@@ -154,6 +168,11 @@ impl Spread {
         self.mean += distance / self.count as f64;
         self.squares += distance * (value - self.mean);
         self.max = self.max.max(value);
+    }
+
+    /// The figures, of any values at all.
+    fn some(&self) -> Option<Distribution> {
+        (self.count > 0).then(|| self.distribution())
     }
 
     fn distribution(&self) -> Distribution {
