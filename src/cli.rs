@@ -70,7 +70,7 @@ enum Command {
     /// Check a tape's digest, index and counts, and that its header makes it again
     Verify(verify::Args),
     /// Send a tape to a server and measure each request
-    Replay(replay::Args),
+    Replay(Box<replay::Args>),
     /// Send a tape to the mock's engine on a simulated clock: the same report without the wait
     Simulate(simulate::Args),
     /// Make an engine's profile from a measured run
@@ -99,7 +99,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::exec(args),
         Command::Cat(args) => cat::exec(args),
         Command::Verify(args) => verify::exec(args),
-        Command::Replay(args) => replay::exec(args),
+        Command::Replay(args) => replay::exec(*args),
         Command::Simulate(args) => simulate::exec(args),
         Command::Fit(args) => fit::exec(args),
         Command::Capacity(args) => capacity::exec(args),

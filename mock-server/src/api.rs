@@ -1,6 +1,7 @@
 //! The routes: from a request to its response.
 
-use std::future::poll_fn;
+mod respond;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +21,7 @@ use crate::engine::driver::Driver;
 use crate::request::{self, Refusal};
 use crate::stream::Stream;
 use crate::timing::{self, Circumstances, Purpose, RequestKey, UnderWay};
-use crate::transport::{Connection, Part};
+use crate::transport::Connection;
 use crate::truth::{EventKind, Log, Record};
 use crate::wire::{self, Answer, Endpoint, json_inside};
 
@@ -67,19 +68,16 @@ impl Server {
         headers: &HeaderMap,
         key: &RequestKey,
         arrival_ns: u64,
-        asked: &request::Request,
+        (prompt_tokens, max_tokens): (usize, u32),
         body: &[u8],
     ) -> Result<Pace, Refusal> {
-        let prompt_tokens = u32::try_from(asked.prompt_tokens).unwrap_or(u32::MAX);
+        let prompt_tokens = u32::try_from(prompt_tokens).unwrap_or(u32::MAX);
         let timing = self.config.timing.for_request(headers).map_err(|words| Refusal::bad_request(&words))?;
         let Some(driver) = &self.driver else {
             let (others, ticket) = self.under_way.enter();
             let random = timing::Stream::new(self.config.seed, Purpose::Timing, key);
             let circumstances = Circumstances { prompt_tokens, others };
-            return Ok(Pace::Model(
-                timing.due_ns(arrival_ns, asked.max_tokens, circumstances, random),
-                ticket,
-            ));
+            return Ok(Pace::Model(timing.due_ns(arrival_ns, max_tokens, circumstances, random), ticket));
         };
         if timing != self.config.timing {
             let words = "x-mock-ttft and x-mock-itl set nothing here: an engine keeps the time";
@@ -87,7 +85,7 @@ impl Server {
         }
         let request = engine::Request {
             prompt_tokens,
-            max_tokens: asked.max_tokens,
+            max_tokens,
             prefix: engine::prefix(body, prompt_tokens, driver.block_tokens()),
             seed: key.seed(),
             tag: 0,
@@ -130,6 +128,7 @@ pub(crate) async fn answer(
     let (allowed, endpoint) = match path {
         "/v1/chat/completions" => (Method::POST, Some(Endpoint::Chat)),
         "/v1/completions" => (Method::POST, Some(Endpoint::Completions)),
+        "/v1/embeddings" | "/v1/responses" => (Method::POST, None),
         "/v1/models" | "/health" | "/ping" | "/version" => (Method::GET, None),
         _ => return Ok(json(StatusCode::NOT_FOUND, "{\"detail\":\"Not Found\"}")),
     };
@@ -138,6 +137,18 @@ pub(crate) async fn answer(
     }
     if let Some(endpoint) = endpoint {
         return generate(&server, pacer, connection, endpoint, request).await;
+    }
+    if let "/v1/embeddings" | "/v1/responses" = path {
+        let (head, body) = request.into_parts();
+        let body = match read(&head.headers, body).await? {
+            Ok(body) => body,
+            Err(refusal) => return Ok(refuse(refusal)),
+        };
+        return Ok(if head.uri.path() == "/v1/responses" {
+            respond::respond(&server, pacer, connection, &head.headers, &body).await
+        } else {
+            respond::embed(&server, pacer, connection, &head.headers, &body).await
+        });
     }
     Ok(match path {
         "/v1/models" => {
@@ -160,26 +171,16 @@ async fn generate(
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, BrokenBody> {
     let (head, body) = request.into_parts();
-    // A length that is told is refused before anything is read; one that is not, when it has been exceeded.
-    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
-        return Ok(refuse(Refusal::too_large(MAX_BODY_BYTES)));
-    }
-    let body = match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            return Ok(refuse(Refusal::too_large(MAX_BODY_BYTES)));
-        }
-        Err(error) => return Err(BrokenBody(error)),
+    let body = match read(&head.headers, body).await? {
+        Ok(body) => body,
+        Err(refusal) => return Ok(refuse(refusal)),
     };
     let arrival_ns = connection.arrival_ns();
-    if !is_json(&head.headers) {
-        return Ok(refuse(Refusal::unsupported_media()));
-    }
     let asked = match request::parse(endpoint, &body, &server.config) {
         Ok(asked) => asked,
         Err(refusal) => return Ok(refuse(refusal)),
     };
-    let request_id = head.headers.get("x-request-id").map_or(&b""[..], HeaderValue::as_bytes);
+    let request_id = request_id(&head.headers);
     let key = RequestKey::new(endpoint.path(), request_id, &body);
     let suffix = match (request_id, asked.id.as_deref()) {
         (b"", None) => server.fresh_id(),
@@ -198,7 +199,8 @@ async fn generate(
         prompt_ids: &asked.prompt_ids,
         usage: asked.usage,
     };
-    let pace = match server.pace(&head.headers, &key, arrival_ns, &asked, &body) {
+    let asked_tokens = (asked.prompt_tokens, asked.max_tokens);
+    let pace = match server.pace(&head.headers, &key, arrival_ns, asked_tokens, &body) {
         Ok(pace) => pace,
         Err(refusal) => return Ok(refuse(refusal)),
     };
@@ -214,35 +216,39 @@ async fn generate(
 
     if asked.stream {
         let frames = wire::stream(&answer);
-        let (deadlines, due_ns) = pace.deadlines(event_tokens(frames.kinds()));
+        let (deadlines, due_ns) = pace.deadlines(arrival_ns, event_tokens(frames.kinds()));
         let events = frames.kinds().to_vec();
         connection.begin(server.log.begin(Record { events, due_ns, ..record }));
         let body = Stream::new(frames, deadlines, pacer, connection);
         return Ok(streamed(body));
     }
-    let body = wire::body(&answer);
-    let (mut deadlines, due_ns) = pace.deadlines(vec![asked.max_tokens.saturating_sub(1)]);
-    let events = vec![EventKind::Body];
-    connection.begin(server.log.begin(Record { events, due_ns, ..record }));
-    let due_ns = poll_fn(|cx| deadlines.poll_next(cx)).await.unwrap_or(arrival_ns);
-    if deadlines.is_fed() {
-        connection.due(due_ns);
+    let last = asked.max_tokens.saturating_sub(1);
+    Ok(respond::whole(server, &pacer, &connection, record, (pace, last), wire::body(&answer)).await)
+}
+
+/// The whole body, or why it is refused.
+async fn read(headers: &HeaderMap, body: Incoming) -> Result<Result<Bytes, Refusal>, BrokenBody> {
+    // A length that is told is refused before anything is read; one that is not, when it has been exceeded.
+    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+        return Ok(Err(Refusal::too_large(MAX_BODY_BYTES)));
     }
-    pacer.sleep_until(due_ns).await;
-    let response = json(StatusCode::OK, body);
-    connection.hand_over(Part::Event);
-    Ok(response)
+    match Limited::new(body, MAX_BODY_BYTES).collect().await {
+        Ok(_) if !is_json(headers) => Ok(Err(Refusal::unsupported_media())),
+        Ok(body) => Ok(Ok(body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Ok(Err(Refusal::too_large(MAX_BODY_BYTES))),
+        Err(error) => Err(BrokenBody(error)),
+    }
 }
 
 /// The token that each event goes out with: the role with the first, as vLLM sends it with the engine's first output,
 /// and what follows the last token with that.
-fn event_tokens(kinds: &[EventKind]) -> Vec<u32> {
+fn event_tokens(kinds: &[EventKind]) -> Vec<Option<u32>> {
     let mut tokens = 0_u32;
     kinds
         .iter()
         .map(|&kind| {
             tokens += u32::from(kind == EventKind::Token);
-            tokens.saturating_sub(1)
+            Some(tokens.saturating_sub(1))
         })
         .collect()
 }
@@ -252,6 +258,10 @@ fn authorized(config: &Config, method: &Method, headers: &HeaderMap) -> bool {
     let Some(key) = &config.api_key else { return true };
     let given = headers.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
     method == Method::OPTIONS || given.strip_prefix(b"Bearer ").is_some_and(|given| given == key.as_bytes())
+}
+
+fn request_id(headers: &HeaderMap) -> &[u8] {
+    headers.get("x-request-id").map_or(&b""[..], HeaderValue::as_bytes)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -329,8 +339,8 @@ mod tests {
     #[test]
     fn events_go_out_with_their_tokens() {
         use EventKind::{Done, Role, Token, Usage};
-        assert_eq!(event_tokens(&[Role, Token, Token, Usage, Done]), [0, 0, 1, 1, 1]);
-        assert_eq!(event_tokens(&[Token, Done]), [0, 0]);
+        assert_eq!(event_tokens(&[Role, Token, Token, Usage, Done]), [0, 0, 1, 1, 1].map(Some));
+        assert_eq!(event_tokens(&[Token, Done]), [Some(0); 2]);
     }
 
     /// A capture's head, as status line and headers.

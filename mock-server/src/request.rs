@@ -37,8 +37,30 @@ impl Refusal {
     }
 
     /// The checks of the body's shape, which happen before vLLM sees it.
-    fn validation(fault: &str) -> Self {
+    pub(crate) fn validation(fault: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "Bad Request", &format!("1 validation error:\n  {fault}"))
+    }
+
+    /// A body that is not JSON, or in which a field has the wrong type.
+    pub(crate) fn shape(fault: &serde_json::Error) -> Self {
+        let kind = if fault.is_data() { "type_error" } else { "json_invalid" };
+        Self::validation(&format!(
+            "{{'type': '{kind}', 'loc': ('body',), 'msg': 'JSON decode error: {fault}'}}"
+        ))
+    }
+
+    pub(crate) fn not_found(message: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NotFoundError", message)
+    }
+
+    /// Refuses another model than the one that is served.
+    pub(crate) fn unless_served(model: Option<&str>, config: &Config) -> Result<(), Self> {
+        match model {
+            Some(model) if model != config.model => {
+                Err(Self::not_found(&format!("The model `{model}` does not exist.")))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn unsupported_media() -> Self {
@@ -89,7 +111,7 @@ enum Prompt {
 
 /// Parses and checks a body, in the order in which vLLM does.
 pub(crate) fn parse(endpoint: Endpoint, body: &[u8], config: &Config) -> Result<Request, Refusal> {
-    let fields: Fields = serde_json::from_slice(body).map_err(|fault| shape(&fault))?;
+    let fields: Fields = serde_json::from_slice(body).map_err(|fault| Refusal::shape(&fault))?;
     if fields.stream_options.is_some() && fields.stream != Some(true) {
         return Err(Refusal::validation(
             "{'type': 'value_error', 'loc': ('body',), 'msg': 'Value error, Stream options can only be defined when \
@@ -101,10 +123,7 @@ pub(crate) fn parse(endpoint: Endpoint, body: &[u8], config: &Config) -> Result<
             "{'type': 'missing', 'loc': ('body', 'messages'), 'msg': 'Field required'}",
         ));
     }
-    if let Some(model) = fields.model.as_ref().filter(|model| **model != config.model) {
-        let message = format!("The model `{model}` does not exist.");
-        return Err(Refusal::new(StatusCode::NOT_FOUND, "NotFoundError", &message));
-    }
+    Refusal::unless_served(fields.model.as_deref(), config)?;
     let (prompt_tokens, prompt_ids) = match endpoint {
         Endpoint::Chat => (chat_tokens(&fields.messages.unwrap_or_default(), config)?, Vec::new()),
         Endpoint::Completions => {
@@ -144,14 +163,6 @@ pub(crate) fn parse(endpoint: Endpoint, body: &[u8], config: &Config) -> Result<
     })
 }
 
-/// A body that is not JSON, or in which a field has the wrong type.
-fn shape(fault: &serde_json::Error) -> Refusal {
-    let kind = if fault.is_data() { "type_error" } else { "json_invalid" };
-    Refusal::validation(&format!(
-        "{{'type': '{kind}', 'loc': ('body',), 'msg': 'JSON decode error: {fault}'}}"
-    ))
-}
-
 fn usage_mode(options: Option<&StreamOptions>) -> UsageMode {
     let included = options.and_then(|options| options.include_usage).unwrap_or(false);
     let continuous = options.and_then(|options| options.continuous_usage_stats).unwrap_or(false);
@@ -163,7 +174,7 @@ fn usage_mode(options: Option<&StreamOptions>) -> UsageMode {
 }
 
 /// The prompt's tokens as vLLM counts them: those of the rendered template, where the tokenizer has one.
-fn chat_tokens(messages: &Value, config: &Config) -> Result<usize, Refusal> {
+pub(crate) fn chat_tokens(messages: &Value, config: &Config) -> Result<usize, Refusal> {
     let Some(list) = messages.as_array() else {
         return Err(Refusal::validation(
             "{'type': 'list_type', 'loc': ('body', 'messages'), 'msg': 'Input should be a valid list'}",

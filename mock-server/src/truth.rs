@@ -84,8 +84,10 @@ pub struct Record {
 pub enum EventKind {
     /// The whole body of an answer that is no stream.
     Body,
-    /// `data: [DONE]`.
+    /// `data: [DONE]`; of `/v1/responses`, `response.completed`.
     Done,
+    /// An event of `/v1/responses` that carries no token.
+    Frame,
     /// The chunk that only names the assistant's role.
     Role,
     /// One token.

@@ -70,6 +70,11 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
+    /// The events of a text, each so many bytes of it.
+    pub(crate) fn new(text: String, lengths: Vec<usize>, kinds: Vec<EventKind>) -> Self {
+        Self { bytes: text.into(), lengths: lengths.into_iter(), kinds }
+    }
+
     /// What each event is, whether or not it has been taken.
     pub(crate) fn kinds(&self) -> &[EventKind] {
         &self.kinds
@@ -270,7 +275,7 @@ impl<'a> Writer<'a> {
         self.text.push_str(done);
         self.lengths.push(done.len());
         self.kinds.push(EventKind::Done);
-        Frames { bytes: self.text.into(), lengths: self.lengths.into_iter(), kinds: self.kinds }
+        Frames::new(self.text, self.lengths, self.kinds)
     }
 
     #[expect(clippy::expect_used, reason = "a String takes whatever is written to it")]

@@ -26,11 +26,13 @@ pub fn timeline(flight: &Flight) -> Timeline {
             events.push((end_ns, Facts::JSON.with(Facts::USAGE)));
         }
         events.push((end_ns, Facts::DONE));
-    } else {
-        events.push((end_ns, chunk.with(Facts::CONTENT).with(Facts::FINISH).with(Facts::USAGE)));
     }
     let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
-    let (at_ns, facts): (Vec<Ns>, Vec<Facts>) = events.into_iter().unzip();
+    let (mut at_ns, facts): (Vec<Ns>, Vec<Facts>) = events.into_iter().unzip();
+    if !is_stream {
+        // A document comes as a whole, and has no events.
+        at_ns.push(end_ns);
+    }
     Timeline {
         index: item.index,
         slot: flight.slot,
@@ -40,7 +42,7 @@ pub fn timeline(flight: &Flight) -> Timeline {
         head_ns: at_ns.first().copied(),
         status: Some(200),
         reads: Reads { bytes: vec![0; at_ns.len()], at_ns, ..Reads::default() },
-        events: Events { read: (0..count).collect(), facts, tokens: Vec::new() },
+        events: Events { read: (0..count).collect(), facts, ..Events::default() },
         end_ns,
         outcome: Outcome::Success,
         input_tokens: Some(item.prompt_tokens),
@@ -49,6 +51,7 @@ pub fn timeline(flight: &Flight) -> Timeline {
             prompt_tokens: item.prompt_tokens,
             completion_tokens: u32::try_from(flight.tokens_ns.len()).unwrap_or(u32::MAX),
             cached_tokens: flight.cached_tokens,
+            reasoning_tokens: None,
         }),
         finish_reason: Some("length".to_owned()),
         ..Timeline::default()

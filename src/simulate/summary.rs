@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 
 use super::{Flight, Report};
 use crate::metrics::Dialect;
-use crate::metrics::native::{Distribution, Metrics, Requests, Tokens};
+use crate::metrics::native::{Distribution, Firsts, Metrics, Requests, Tokens};
 use crate::timeline::Ns;
 
 /// The figures so far.
@@ -18,6 +18,9 @@ pub struct Summary {
     /// Answers whose tokens the server would not have counted.
     without_usage: u64,
     output_events: u64,
+    /// Prompt tokens that the server had, where it would have told.
+    cached_tokens: Option<u64>,
+    first_byte: Spread,
     ttft: Spread,
     ttft_from_scheduled: Spread,
     itl: Spread,
@@ -35,6 +38,8 @@ impl Summary {
             output_tokens: 0,
             without_usage: 0,
             output_events: 0,
+            cached_tokens: None,
+            first_byte: Spread::new(),
             ttft: Spread::new(),
             ttft_from_scheduled: Spread::new(),
             itl: Spread::new(),
@@ -48,25 +53,26 @@ impl Summary {
     pub fn add(&mut self, flight: &Flight) {
         let form = flight.item.form;
         let last = flight.end_ns();
-        // What is no stream comes as a whole.
-        let tokens_ns = if form.is_stream {
-            &flight.tokens_ns[..]
-        } else {
-            &flight.tokens_ns[flight.tokens_ns.len() - 1..]
-        };
-        let first = tokens_ns.first().copied().unwrap_or(last);
         let count = flight.tokens_ns.len() as u64;
         self.input_tokens += u64::from(flight.item.prompt_tokens);
         self.output_tokens += count;
         self.without_usage += u64::from(form.is_stream && !form.has_usage);
-        self.output_events += tokens_ns.len() as u64;
-        self.ttft.add(first - flight.dispatched_ns);
-        self.ttft_from_scheduled.add(first - flight.scheduled_ns);
-        for pair in tokens_ns.windows(2) {
-            self.itl.add(pair[1] - pair[0]);
+        if let Some(cached) = flight.cached_tokens.filter(|_| form.has_usage || !form.is_stream) {
+            *self.cached_tokens.get_or_insert_default() += u64::from(cached);
         }
-        if count > 1 {
-            self.tpot.add_f64((last - first) as f64 / (count - 1) as f64);
+        // What is no stream comes as a whole.
+        let first = if form.is_stream { flight.tokens_ns.first().copied().unwrap_or(last) } else { last };
+        self.first_byte.add(first - flight.dispatched_ns);
+        if form.is_stream {
+            self.output_events += count;
+            self.ttft.add(first - flight.dispatched_ns);
+            self.ttft_from_scheduled.add(first - flight.scheduled_ns);
+            for pair in flight.tokens_ns.windows(2) {
+                self.itl.add(pair[1] - pair[0]);
+            }
+            if count > 1 {
+                self.tpot.add_f64((last - first) as f64 / (count - 1) as f64);
+            }
         }
         self.e2el.add(last - flight.dispatched_ns);
         self.e2el_from_scheduled.add(last - flight.scheduled_ns);
@@ -79,7 +85,12 @@ impl Summary {
         let rate_of = |count: u64| if window_s > 0.0 { count as f64 / window_s } else { 0.0 };
         Metrics {
             dialect: Dialect::Native.name(),
-            requests: Requests { total: report.ended, succeeded: report.ended, ..Requests::default() },
+            requests: Requests {
+                total: report.ended,
+                succeeded: report.ended,
+                attempts: report.ended,
+                ..Requests::default()
+            },
             window_s,
             concurrency_limit: concurrency,
             request_rate_per_s: rate,
@@ -89,9 +100,11 @@ impl Summary {
                 output: self.output_tokens,
                 requests_without_usage: self.without_usage,
                 output_events: self.output_events,
+                cached: self.cached_tokens,
                 ..Tokens::default()
             },
             request_throughput_per_s: rate_of(report.ended),
+            input_throughput_tokens_per_s: rate_of(self.input_tokens),
             output_throughput_tokens_per_s: rate_of(self.output_tokens),
             total_throughput_tokens_per_s: rate_of(self.input_tokens + self.output_tokens),
             ttft_ms: self.ttft.distribution(),
@@ -100,6 +113,14 @@ impl Summary {
             tpot_ms: self.tpot.distribution(),
             e2el_ms: self.e2el.distribution(),
             e2el_from_scheduled_ms: self.e2el_from_scheduled.distribution(),
+            first_ms: Firsts {
+                byte: self.first_byte.any(),
+                event: self.ttft.any(),
+                content: self.ttft.any(),
+                ..Firsts::default()
+            },
+            ttft_from_last_attempt_ms: None,
+            e2el_from_last_attempt_ms: None,
         }
     }
 }
@@ -145,6 +166,11 @@ impl Spread {
         self.mean += distance / self.count as f64;
         self.squares += distance * (value - self.mean);
         self.max = self.max.max(value);
+    }
+
+    /// The same, where there is any value.
+    fn any(&self) -> Option<Distribution> {
+        (self.count > 0).then(|| self.distribution())
     }
 
     fn distribution(&self) -> Distribution {
