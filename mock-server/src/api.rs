@@ -2,6 +2,7 @@
 
 mod respond;
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +22,7 @@ use crate::engine::driver::Driver;
 use crate::request::{self, Refusal};
 use crate::stream::Stream;
 use crate::timing::{self, Circumstances, Purpose, RequestKey, UnderWay};
-use crate::transport::Connection;
+use crate::transport::{Connection, Part};
 use crate::truth::{EventKind, Log, Record};
 use crate::wire::{self, Answer, Endpoint, json_inside};
 
@@ -180,7 +181,7 @@ async fn generate(
         Ok(asked) => asked,
         Err(refusal) => return Ok(refuse(refusal)),
     };
-    let request_id = request_id(&head.headers);
+    let request_id = head.headers.get("x-request-id").map_or(&b""[..], HeaderValue::as_bytes);
     let key = RequestKey::new(endpoint.path(), request_id, &body);
     let suffix = match (request_id, asked.id.as_deref()) {
         (b"", None) => server.fresh_id(),
@@ -199,11 +200,11 @@ async fn generate(
         prompt_ids: &asked.prompt_ids,
         usage: asked.usage,
     };
-    let asked_tokens = (asked.prompt_tokens, asked.max_tokens);
-    let pace = match server.pace(&head.headers, &key, arrival_ns, asked_tokens, &body) {
-        Ok(pace) => pace,
-        Err(refusal) => return Ok(refuse(refusal)),
-    };
+    let pace =
+        match server.pace(&head.headers, &key, arrival_ns, (asked.prompt_tokens, asked.max_tokens), &body) {
+            Ok(pace) => pace,
+            Err(refusal) => return Ok(refuse(refusal)),
+        };
     let record = Record {
         id: id.clone(),
         path: endpoint.path().to_owned(),
@@ -216,14 +217,24 @@ async fn generate(
 
     if asked.stream {
         let frames = wire::stream(&answer);
-        let (deadlines, due_ns) = pace.deadlines(arrival_ns, event_tokens(frames.kinds()));
+        let (deadlines, due_ns) = pace.deadlines(event_tokens(frames.kinds()));
         let events = frames.kinds().to_vec();
         connection.begin(server.log.begin(Record { events, due_ns, ..record }));
         let body = Stream::new(frames, deadlines, pacer, connection);
         return Ok(streamed(body));
     }
-    let last = asked.max_tokens.saturating_sub(1);
-    Ok(respond::whole(server, &pacer, &connection, record, (pace, last), wire::body(&answer)).await)
+    let body = wire::body(&answer);
+    let (mut deadlines, due_ns) = pace.deadlines(vec![asked.max_tokens.saturating_sub(1)]);
+    let events = vec![EventKind::Body];
+    connection.begin(server.log.begin(Record { events, due_ns, ..record }));
+    let due_ns = poll_fn(|cx| deadlines.poll_next(cx)).await.unwrap_or(arrival_ns);
+    if deadlines.is_fed() {
+        connection.due(due_ns);
+    }
+    pacer.sleep_until(due_ns).await;
+    let response = json(StatusCode::OK, body);
+    connection.hand_over(Part::Event);
+    Ok(response)
 }
 
 /// The whole body, or why it is refused.
@@ -242,13 +253,13 @@ async fn read(headers: &HeaderMap, body: Incoming) -> Result<Result<Bytes, Refus
 
 /// The token that each event goes out with: the role with the first, as vLLM sends it with the engine's first output,
 /// and what follows the last token with that.
-fn event_tokens(kinds: &[EventKind]) -> Vec<Option<u32>> {
+fn event_tokens(kinds: &[EventKind]) -> Vec<u32> {
     let mut tokens = 0_u32;
     kinds
         .iter()
         .map(|&kind| {
             tokens += u32::from(kind == EventKind::Token);
-            Some(tokens.saturating_sub(1))
+            tokens.saturating_sub(1)
         })
         .collect()
 }
@@ -258,10 +269,6 @@ fn authorized(config: &Config, method: &Method, headers: &HeaderMap) -> bool {
     let Some(key) = &config.api_key else { return true };
     let given = headers.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
     method == Method::OPTIONS || given.strip_prefix(b"Bearer ").is_some_and(|given| given == key.as_bytes())
-}
-
-fn request_id(headers: &HeaderMap) -> &[u8] {
-    headers.get("x-request-id").map_or(&b""[..], HeaderValue::as_bytes)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -339,8 +346,8 @@ mod tests {
     #[test]
     fn events_go_out_with_their_tokens() {
         use EventKind::{Done, Role, Token, Usage};
-        assert_eq!(event_tokens(&[Role, Token, Token, Usage, Done]), [0, 0, 1, 1, 1].map(Some));
-        assert_eq!(event_tokens(&[Token, Done]), [Some(0); 2]);
+        assert_eq!(event_tokens(&[Role, Token, Token, Usage, Done]), [0, 0, 1, 1, 1]);
+        assert_eq!(event_tokens(&[Token, Done]), [0, 0]);
     }
 
     /// A capture's head, as status line and headers.

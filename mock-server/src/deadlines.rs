@@ -1,7 +1,7 @@
 //! Where an answer's deadlines come from: known before it begins, or told by the engine's driver step by step.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use crate::timing::Ticket;
 
@@ -17,10 +17,8 @@ pub(crate) enum Deadlines {
     },
     /// Each event is due with a token, and the engine tells when tokens are.
     Fed {
-        /// The place of each event's token among the answer's; none where the event is due at the request's arrival.
-        tokens: std::vec::IntoIter<Option<u32>>,
-        /// That arrival.
-        arrival_ns: u64,
+        /// The place of each event's token among the answer's.
+        tokens: std::vec::IntoIter<u32>,
         /// Where the engine's word arrives.
         feed: Feed,
     },
@@ -31,14 +29,12 @@ impl Deadlines {
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<u64>> {
         match self {
             Self::Known { due_ns, .. } => Poll::Ready(due_ns.next()),
-            Self::Fed { tokens, arrival_ns, feed } => {
-                let due_ns = match tokens.as_slice().first() {
-                    None => return Poll::Ready(None),
-                    Some(None) => *arrival_ns,
-                    Some(Some(token)) => ready!(feed.poll_token(*token, cx)),
-                };
-                tokens.next();
-                Poll::Ready(Some(due_ns))
+            Self::Fed { tokens, feed } => {
+                let Some(&token) = tokens.as_slice().first() else { return Poll::Ready(None) };
+                feed.poll_token(token, cx).map(|due_ns| {
+                    tokens.next();
+                    Some(due_ns)
+                })
             }
         }
     }
@@ -59,22 +55,37 @@ pub(crate) enum Pace {
 }
 
 impl Pace {
-    /// The deadlines of events that each go out with a token, or, with none, at the request's arrival; and the list of
-    /// them as far as it is known. A token that there is none of counts as the last.
-    pub(crate) fn deadlines(self, arrival_ns: u64, tokens: Vec<Option<u32>>) -> (Deadlines, Vec<u64>) {
+    /// The deadlines of events that each go out with a token, and the list of them as far as it is known. A token that
+    /// there is none of counts as the last.
+    pub(crate) fn deadlines(self, tokens: Vec<u32>) -> (Deadlines, Vec<u64>) {
         match self {
-            Self::Engine(feed) => {
-                (Deadlines::Fed { tokens: tokens.into_iter(), arrival_ns, feed }, Vec::new())
-            }
+            Self::Engine(feed) => (Deadlines::Fed { tokens: tokens.into_iter(), feed }, Vec::new()),
             Self::Model(token_due_ns, ticket) => {
-                let due = |token: Option<u32>| {
-                    let place = token.map(|token| token as usize);
-                    place.and_then(|place| token_due_ns.get(place).or(token_due_ns.last())).copied()
-                };
+                let due = |token: u32| token_due_ns.get(token as usize).or(token_due_ns.last()).copied();
                 let due_ns: Vec<u64> =
-                    tokens.into_iter().map(|token| due(token).unwrap_or(arrival_ns)).collect();
+                    tokens.into_iter().map(|token| due(token).unwrap_or_default()).collect();
                 (Deadlines::Known { due_ns: due_ns.clone().into_iter(), _ticket: ticket }, due_ns)
             }
+        }
+    }
+}
+
+impl Pace {
+    /// As [`Pace::deadlines`], but the first `opening` events are due at `at_ns`, where a model decides: an engine has
+    /// no word on them, and they go out with its first token.
+    pub(crate) fn deadlines_after(
+        self,
+        opening: usize,
+        at_ns: u64,
+        tokens: Vec<u32>,
+    ) -> (Deadlines, Vec<u64>) {
+        let (deadlines, mut due_ns) = self.deadlines(tokens);
+        due_ns.iter_mut().take(opening).for_each(|due_ns| *due_ns = at_ns);
+        match deadlines {
+            Deadlines::Known { _ticket, .. } => {
+                (Deadlines::Known { due_ns: due_ns.clone().into_iter(), _ticket }, due_ns)
+            }
+            fed @ Deadlines::Fed { .. } => (fed, due_ns),
         }
     }
 }
@@ -136,9 +147,8 @@ mod tests {
     #[test]
     fn known_deadlines_come_in_order() {
         let (_, ticket) = UnderWay::default().enter();
-        let (mut deadlines, due_ns) =
-            Pace::Model(vec![3, 5], ticket).deadlines(1, vec![None, Some(0), Some(1), Some(1)]);
-        assert_eq!(due_ns, [1, 3, 5, 5]);
+        let (mut deadlines, due_ns) = Pace::Model(vec![3, 5], ticket).deadlines(vec![0, 1, 1]);
+        assert_eq!(due_ns, [3, 5, 5]);
         for due_ns in due_ns {
             assert_eq!(polled(&mut deadlines), Poll::Ready(Some(due_ns)));
         }
@@ -149,9 +159,7 @@ mod tests {
     #[test]
     fn fed_deadlines_wait_for_their_tokens() {
         let feed = Feed::default();
-        let tokens = [None, Some(0), Some(0), Some(1), Some(2), Some(2)];
-        let (mut deadlines, _) = Pace::Engine(feed.clone()).deadlines(5, tokens.to_vec());
-        assert_eq!(polled(&mut deadlines), Poll::Ready(Some(5)));
+        let mut deadlines = Deadlines::Fed { tokens: vec![0, 0, 1, 2, 2].into_iter(), feed: feed.clone() };
         assert_eq!(polled(&mut deadlines), Poll::Pending);
         feed.push(1, 10);
         assert_eq!([polled(&mut deadlines), polled(&mut deadlines)], [Poll::Ready(Some(10)); 2]);

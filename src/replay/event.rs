@@ -1,6 +1,6 @@
 //! What one event's data says: from JSON text to [`Facts`] and counts. Pure.
 //!
-//! Chat and completions send [`chunk`]s, with `choices`; the responses API sends [`typed`] events, told by their `type`.
+//! Chat and completions send chunks, with `choices`; the responses API sends typed events, told by their `type`.
 //! Of those, `response.output_text.delta` is content, `response.reasoning_text.delta` reasoning, and so on: the bits of
 //! [`Facts`] mean the same for all. A response that is no stream is one [`document`].
 

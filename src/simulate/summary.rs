@@ -15,11 +15,11 @@ use crate::timeline::Ns;
 pub struct Summary {
     input_tokens: u64,
     output_tokens: u64,
+    /// Prompt tokens that were cached, where the server would have told.
+    cached_tokens: Option<u64>,
     /// Answers whose tokens the server would not have counted.
     without_usage: u64,
     output_events: u64,
-    /// Prompt tokens that the server had, where it would have told.
-    cached_tokens: Option<u64>,
     first_byte: Spread,
     ttft: Spread,
     ttft_from_scheduled: Spread,
@@ -36,9 +36,9 @@ impl Summary {
         Self {
             input_tokens: 0,
             output_tokens: 0,
+            cached_tokens: None,
             without_usage: 0,
             output_events: 0,
-            cached_tokens: None,
             first_byte: Spread::new(),
             ttft: Spread::new(),
             ttft_from_scheduled: Spread::new(),
@@ -53,26 +53,27 @@ impl Summary {
     pub fn add(&mut self, flight: &Flight) {
         let form = flight.item.form;
         let last = flight.end_ns();
+        // A document comes as a whole, and has an end alone.
+        let tokens_ns = if form.is_stream { &flight.tokens_ns[..] } else { &[] };
+        let first = tokens_ns.first().copied().unwrap_or(last);
         let count = flight.tokens_ns.len() as u64;
         self.input_tokens += u64::from(flight.item.prompt_tokens);
         self.output_tokens += count;
-        self.without_usage += u64::from(form.is_stream && !form.has_usage);
         if let Some(cached) = flight.cached_tokens.filter(|_| form.has_usage || !form.is_stream) {
-            *self.cached_tokens.get_or_insert_default() += u64::from(cached);
+            *self.cached_tokens.get_or_insert(0) += u64::from(cached);
         }
-        // What is no stream comes as a whole.
-        let first = if form.is_stream { flight.tokens_ns.first().copied().unwrap_or(last) } else { last };
+        self.without_usage += u64::from(form.is_stream && !form.has_usage);
+        self.output_events += tokens_ns.len() as u64;
         self.first_byte.add(first - flight.dispatched_ns);
-        if form.is_stream {
-            self.output_events += count;
+        if !tokens_ns.is_empty() {
             self.ttft.add(first - flight.dispatched_ns);
             self.ttft_from_scheduled.add(first - flight.scheduled_ns);
-            for pair in flight.tokens_ns.windows(2) {
-                self.itl.add(pair[1] - pair[0]);
-            }
-            if count > 1 {
-                self.tpot.add_f64((last - first) as f64 / (count - 1) as f64);
-            }
+        }
+        for pair in tokens_ns.windows(2) {
+            self.itl.add(pair[1] - pair[0]);
+        }
+        if tokens_ns.len() > 1 {
+            self.tpot.add_f64((last - first) as f64 / (count - 1) as f64);
         }
         self.e2el.add(last - flight.dispatched_ns);
         self.e2el_from_scheduled.add(last - flight.scheduled_ns);
@@ -98,29 +99,30 @@ impl Summary {
             tokens: Tokens {
                 input: self.input_tokens,
                 output: self.output_tokens,
+                cached: self.cached_tokens,
                 requests_without_usage: self.without_usage,
                 output_events: self.output_events,
-                cached: self.cached_tokens,
                 ..Tokens::default()
             },
             request_throughput_per_s: rate_of(report.ended),
             input_throughput_tokens_per_s: rate_of(self.input_tokens),
             output_throughput_tokens_per_s: rate_of(self.output_tokens),
             total_throughput_tokens_per_s: rate_of(self.input_tokens + self.output_tokens),
+            ttft_from_last_attempt_ms: None,
+            e2el_from_last_attempt_ms: None,
+            // The first event, and the first text, come with the first token.
+            first_ms: Firsts {
+                byte: self.first_byte.some(),
+                event: self.ttft.some(),
+                content: self.ttft.some(),
+                ..Firsts::default()
+            },
             ttft_ms: self.ttft.distribution(),
             ttft_from_scheduled_ms: self.ttft_from_scheduled.distribution(),
             itl_ms: self.itl.distribution(),
             tpot_ms: self.tpot.distribution(),
             e2el_ms: self.e2el.distribution(),
             e2el_from_scheduled_ms: self.e2el_from_scheduled.distribution(),
-            first_ms: Firsts {
-                byte: self.first_byte.any(),
-                event: self.ttft.any(),
-                content: self.ttft.any(),
-                ..Firsts::default()
-            },
-            ttft_from_last_attempt_ms: None,
-            e2el_from_last_attempt_ms: None,
         }
     }
 }
@@ -168,8 +170,8 @@ impl Spread {
         self.max = self.max.max(value);
     }
 
-    /// The same, where there is any value.
-    fn any(&self) -> Option<Distribution> {
+    /// The figures, of any values at all.
+    fn some(&self) -> Option<Distribution> {
         (self.count > 0).then(|| self.distribution())
     }
 

@@ -3,10 +3,10 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokentape_pacer::Pacer;
 
-use super::{Reply, Server, event_tokens, json, refuse, request_id, streamed, unix_seconds};
+use super::{Reply, Server, event_tokens, json, refuse, streamed, unix_seconds};
 use crate::deadlines::Pace;
 use crate::stream::Stream;
 use crate::timing::RequestKey;
@@ -59,10 +59,8 @@ pub(super) async fn respond(
         return whole(server, &pacer, &connection, record, (pace, last), responses::body(&answer)).await;
     }
     let frames = responses::stream(&answer);
-    let mut tokens = event_tokens(frames.kinds());
     // That the request was taken is told before the engine has anything.
-    tokens.iter_mut().take(2).for_each(|token| *token = None);
-    let (deadlines, due_ns) = pace.deadlines(arrival_ns, tokens);
+    let (deadlines, due_ns) = pace.deadlines_after(2, arrival_ns, event_tokens(frames.kinds()));
     let events = frames.kinds().to_vec();
     connection.begin(server.log.begin(Record { events, due_ns, ..record }));
     streamed(Stream::new(frames, deadlines, pacer, connection))
@@ -107,17 +105,21 @@ pub(super) async fn embed(
     whole(server, &pacer, &connection, record, (pace, 0), text).await
 }
 
-/// One body, when its last token is due.
-pub(super) async fn whole(
+fn request_id(headers: &HeaderMap) -> &[u8] {
+    headers.get("x-request-id").map_or(&b""[..], HeaderValue::as_bytes)
+}
+
+/// One body, when that token is due.
+async fn whole(
     server: &Server,
     pacer: &Pacer,
     connection: &Connection,
     record: Record,
-    (pace, last_token): (Pace, u32),
+    (pace, token): (Pace, u32),
     body: String,
 ) -> Response<Reply> {
     let arrival_ns = record.arrival_ns;
-    let (mut deadlines, due_ns) = pace.deadlines(arrival_ns, vec![Some(last_token)]);
+    let (mut deadlines, due_ns) = pace.deadlines(vec![token]);
     connection.begin(server.log.begin(Record { events: vec![EventKind::Body], due_ns, ..record }));
     let due_ns = poll_fn(|cx| deadlines.poll_next(cx)).await.unwrap_or(arrival_ns);
     if deadlines.is_fed() {
