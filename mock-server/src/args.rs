@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::Config;
 use crate::duration::parse_ns;
 use crate::server::{Error, serve};
+use crate::profile::Wire;
 use crate::timing::Timing;
 
 /// The flags of `tokentape-mock` and of `tokentape mock`.
@@ -54,6 +55,9 @@ pub struct Args {
     /// Require `Authorization: Bearer KEY` below /v1.
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<String>,
+    /// How the server speaks.
+    #[command(flatten)]
+    pub wire: Wire,
     /// Record what really happened, as JSON lines: each arrival, each due time, each write's return.
     #[arg(long, value_name = "FILE")]
     pub truth_log: Option<PathBuf>,
@@ -84,6 +88,7 @@ impl Args {
             chat_max_tokens: self.chat_max_tokens,
             workers: self.workers.map_or_else(Config::default_workers, usize::from),
             api_key: self.api_key,
+            wire: self.wire,
             truth_log: self.truth_log,
             ..Config::new(self.model, Arc::new(tokenizer), timing)
         }

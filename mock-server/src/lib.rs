@@ -19,13 +19,18 @@
 //! It plays back no model: an answer is as many words as were asked for, drawn with a seed, each exactly one token of
 //! the tokenizer in use, and it always ends by its length (`ignore_eos` changes nothing).
 
+pub mod answers;
 mod api;
 mod args;
+mod chunks;
 mod config;
 mod duration;
+mod profile;
+mod refusal;
 mod request;
 mod server;
 mod stream;
+mod text;
 mod timing;
 mod transport;
 pub mod truth;
@@ -33,5 +38,6 @@ mod wire;
 
 pub use args::{Args, run};
 pub use config::Config;
+pub use profile::{Profile, RoleChunk, Wire};
 pub use server::{Error, serve};
 pub use timing::Timing;

@@ -82,10 +82,14 @@ pub enum EventKind {
     Body,
     /// `data: [DONE]`.
     Done,
+    /// An event that only tells why a choice ended.
+    Finish,
     /// The chunk that only names the assistant's role.
     Role,
-    /// One token.
+    /// One token, or those of one output.
     Token,
+    /// The event that only names the tool that is called.
+    Tool,
     /// The final token counts.
     Usage,
 }

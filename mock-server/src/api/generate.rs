@@ -1,0 +1,159 @@
+//! The two generating endpoints: from a request to its answer, each event with its deadline.
+
+use bytes::Bytes;
+use http::header::HeaderValue;
+use http::request::Parts;
+use http::{Response, StatusCode};
+use std::rc::Rc;
+use tokentape_pacer::Pacer;
+
+use super::head::{self, json, refuse, streamed, unix_seconds};
+use super::{Reply, Server};
+use crate::answers::{Answer, Question};
+use crate::chunks::{Chunk, chunks};
+use crate::request::{self, Request};
+use crate::stream::Stream;
+use crate::text;
+use crate::timing::{self, Purpose, RequestKey};
+use crate::transport::{Connection, Part};
+use crate::truth::{EventKind, Record};
+use crate::wire::{self, Endpoint, Frames, Times};
+
+/// Answers a request whose body has been read.
+pub(super) async fn generate(
+    server: &Server,
+    pacer: Pacer,
+    connection: Rc<Connection>,
+    endpoint: Endpoint,
+    parts: &Parts,
+    body: &Bytes,
+) -> Response<Reply> {
+    let config = &server.config;
+    let arrival_ns = connection.arrival_ns();
+    let asked = match request::parse(endpoint, body, config, server.vocabulary) {
+        Ok(asked) => asked,
+        Err(refusal) => return refuse(refusal),
+    };
+    let request_id = head::request_id(&parts.headers).map_or(&b""[..], HeaderValue::as_bytes);
+    let key = RequestKey::new(endpoint.path(), request_id, body);
+    let question = Question { path: endpoint.path(), request_id, body };
+    let chunks = chunks(answer_to(server, &question, &asked), &asked.rules);
+
+    let suffix = match (request_id, &asked.id) {
+        (b"", None) => server.fresh_id(),
+        (b"", Some(id)) => id.clone(),
+        (id, _) => String::from_utf8_lossy(id).into_owned(),
+    };
+    let id = format!("{}{suffix}", endpoint.id_prefix());
+    let steps = chunks.iter().map(|chunk| chunk.tokens_so_far).max().unwrap_or(0);
+    let random = timing::Stream::new(config.seed, Purpose::Timing, &key);
+    let token_due_ns = config.timing.due_ns(arrival_ns, steps, random);
+    let tool_id = asked.tool.as_ref().map(|_| format!("chatcmpl-tool-{}", server.fresh_id()));
+    let answer = Said { server, endpoint, asked: &asked, id: &id, tool_id: tool_id.as_deref() }
+        .answer(&chunks, times(arrival_ns, &token_due_ns));
+    let record = Record {
+        id: id.clone(),
+        path: endpoint.path().to_owned(),
+        arrival_ns,
+        read_ns: connection.read_ns(),
+        prompt_tokens: answer.prompt_tokens() as u64,
+        completion_tokens: answer.completion_tokens() as u64,
+        ..Record::empty()
+    };
+
+    if asked.stream {
+        let frames = wire::stream(&answer);
+        let due_ns = event_due_ns(&frames, arrival_ns, &token_due_ns);
+        let events = frames.kinds().to_vec();
+        connection.begin(server.log.begin(Record { events, due_ns: due_ns.clone(), ..record }));
+        return streamed(Stream::new(frames, due_ns, pacer, connection));
+    }
+    let body = wire::body(&answer);
+    let due_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
+    let events = vec![EventKind::Body];
+    connection.begin(server.log.begin(Record { events, due_ns: vec![due_ns], ..record }));
+    pacer.sleep_until(due_ns).await;
+    let response = json(StatusCode::OK, body);
+    connection.hand_over(Part::Event);
+    response
+}
+
+/// The answer that the server was given for a question, or one of its own.
+fn answer_to<'a>(server: &'a Server, question: &Question<'_>, asked: &Request) -> Answer<'a> {
+    let given = server.config.answers.as_ref().and_then(|answers| answers.answer(question));
+    given.unwrap_or_else(|| {
+        let Question { path, request_id, body } = *question;
+        text::answer(server.config.tokenizer.words(), server.config.seed, asked, |choice| match choice {
+            0 => RequestKey::new(path, request_id, body),
+            // A choice of its own is a request of its own.
+            choice => RequestKey::new(&format!("{path}#{choice}"), request_id, body),
+        })
+    })
+}
+
+/// What goes into an answer besides its chunks.
+struct Said<'a> {
+    server: &'a Server,
+    endpoint: Endpoint,
+    asked: &'a Request,
+    id: &'a str,
+    tool_id: Option<&'a str>,
+}
+
+impl<'a> Said<'a> {
+    fn answer(&self, chunks: &'a [Chunk<'a>], times: Times) -> wire::Answer<'a> {
+        let (asked, wire) = (self.asked, &self.server.config.wire);
+        let chat = self.endpoint == Endpoint::Chat;
+        let reasons = chat && wire.reasoning_parser.is_some() && asked.tool.is_none();
+        wire::Answer {
+            traits: wire.profile.traits(),
+            role_chunk: wire.role_chunk,
+            endpoint: self.endpoint,
+            id: self.id,
+            created: unix_seconds(),
+            model: &self.server.config.model,
+            fingerprint: &self.server.fingerprint,
+            prompts: &asked.prompts,
+            n: asked.n,
+            chunks,
+            usage: asked.usage,
+            logprobs: asked.logprobs.is_some(),
+            return_token_ids: asked.return_token_ids,
+            echo: asked.echo,
+            tool: asked.tool.as_deref().zip(self.tool_id),
+            parsed: chat && wire.is_parsed(),
+            reasoning_tokens: if reasons { wire.reasoning_tokens } else { 0 },
+            prompt_details: wire.enable_prompt_tokens_details,
+            times: wire.enable_per_request_metrics.then_some(times),
+        }
+    }
+}
+
+/// An answer's times, by its deadlines.
+fn times(arrival_ns: u64, token_due_ns: &[u64]) -> Times {
+    let first_ns = token_due_ns.first().copied().unwrap_or(arrival_ns);
+    let last_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
+    let milliseconds = |from_ns: u64, to_ns: u64| to_ns.saturating_sub(from_ns) as f64 / 1e6;
+    Times {
+        first_token_ms: milliseconds(arrival_ns, first_ns),
+        generation_ms: milliseconds(first_ns, last_ns),
+    }
+}
+
+/// When each event is due: the role with the first token, as vLLM sends it with the engine's first output, what tells of
+/// a token with that, and what follows the last token with that.
+fn event_due_ns(frames: &Frames, arrival_ns: u64, token_due_ns: &[u64]) -> Vec<u64> {
+    let last_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
+    let mut least_ns = arrival_ns;
+    let due = frames.tokens().iter().zip(frames.kinds()).map(|(token, kind)| {
+        let due_ns = match (token, kind) {
+            (None, _) => arrival_ns,
+            (_, EventKind::Usage | EventKind::Done) => last_ns,
+            (Some(token), _) => token_due_ns.get(*token as usize).copied().unwrap_or(last_ns),
+        };
+        // Choices of an answer that was played from elsewhere need not keep step.
+        least_ns = least_ns.max(due_ns);
+        least_ns
+    });
+    due.collect()
+}
