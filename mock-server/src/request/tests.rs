@@ -52,7 +52,7 @@ fn prompts_come_in_four_shapes() {
         let request = completions(&format!(r#"{{"prompt":{prompt}}}"#)).unwrap();
         assert_eq!((request.prompts[0].tokens, request.prompts[0].ids.len()), (1, 1), "{prompt}");
     }
-    for prompt in [r#"["a","b"]"#, "[[7],[8]]", r#""""#, "[]", "null", "7", r#"[1,"a"]"#, "[-1]"] {
+    for prompt in [r#""""#, "[]", "null", "7", r#"[1,"a"]"#, "[-1]"] {
         assert_eq!(message(completions(&format!(r#"{{"prompt":{prompt}}}"#))).0, 400, "{prompt}");
     }
 }
@@ -63,7 +63,7 @@ fn faults_of_shape_are_named() {
     assert!(message(chat(r#"{"max_tokens":"abc"}"#)).1.contains("unable to parse string as an integer', 'input': 'abc'"));
     assert!(message(chat("{}")).1.contains("('body', 'messages'), 'msg': 'Field required'"));
     assert!(message(chat(r#"{"messages":"hi"}"#)).1.contains("should be a valid list"));
-    let options = r#"{"messages":[{}],"stream_options":{"include_usage":true}}"#;
+    let options = r#"{"messages":[{"role":"user"}],"stream_options":{"include_usage":true}}"#;
     assert!(message(chat(options)).1.contains("Stream options can only be defined when `stream=True`."));
     assert_eq!(message(completions(r#"{"prompt":[1],"n":1025}"#)).0, 400);
     assert_eq!(message(completions(r#"{"prompt":[1],"n":0}"#)).1, "n must be at least 1, got 0.");
