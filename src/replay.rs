@@ -16,6 +16,7 @@
 
 mod alarm;
 mod busy;
+mod collector;
 pub mod connection;
 mod drive;
 pub mod engine;

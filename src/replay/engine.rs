@@ -10,10 +10,9 @@
 //! a schedule it is due at its own time or then; without one, then and after the time that lies between the two on the
 //! tape. So a limit is one of sessions under way, and a slot rests while its user thinks.
 //!
-//! One single-threaded runtime a worker; its slots and their connections never leave it. The calling thread collects
-//! what the exchanges bring and parses it, so that nothing is parsed where stamps are taken.
+//! One single-threaded runtime a worker; its slots and their connections never leave it. The
+//! [collector](super::collector) parses what the exchanges bring, so that nothing is parsed where stamps are taken.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Barrier, Mutex, OnceLock, PoisonError};
@@ -26,10 +25,10 @@ use tokio::sync::watch;
 use tokio::task::{LocalSet, unconstrained};
 
 use super::busy;
+use super::collector::{Collected, Collector};
 use super::connection::Connector;
 use super::exchange::{Exchange, News};
 use super::plan::{Prepared, followers};
-use super::reading::Reading;
 use super::slot::{Slot, interrupted};
 use super::turnstile::Turnstile;
 use super::{Error, Plan, Target};
@@ -138,28 +137,13 @@ pub fn run(
             scope.spawn(move || shared.work(slots.collect(), &told, &interrupt));
         }
         drop(told);
-        // Of each slot's exchange, what has been read of it.
-        let mut readings: HashMap<u32, Reading> = HashMap::new();
-        for news in news {
-            let mut exchange = match news {
-                News::Part(slot, part) => {
-                    readings.entry(slot).or_default().read(part);
-                    continue;
-                }
-                News::End(exchange) => *exchange,
-            };
-            let reading = readings.remove(&exchange.slot).unwrap_or_default();
-            exchange.keeps_text = options.keeps_text;
-            // The warm-up was sent before the start, however late this thread comes to see it.
-            let origin = shared.start.get().filter(|origin| exchange.dispatched >= **origin);
-            let timeline = exchange.timeline_after(reading, origin.copied().unwrap_or(0));
-            if origin.is_some() {
+        Collector::new(news, &shared.start, options.keeps_text).collect(|collected| match collected {
+            Collected::Measured(timeline) => {
                 on_end(&timeline);
                 timelines.push(timeline);
-            } else {
-                warmup_failures += usize::from(!timeline.outcome.is_success());
             }
-        }
+            Collected::WarmUp(timeline) => warmup_failures += usize::from(!timeline.outcome.is_success()),
+        });
     });
     let (process, peak_memory_bytes) = busy::process();
     let begun = shared.begun.get().copied().unwrap_or(process);
