@@ -9,15 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use serde_json::Value;
-use tokentape_pacer::Pacer;
+use tokentape_pacer::{Pacer, monotonic_ns};
 
 use crate::config::Config;
-use crate::profile::Traits;
+use crate::metrics::{Exchange, Metrics};
+use crate::profile::{Shape, Traits};
 use crate::refusal::Refusal;
 use crate::request::{self, Vocabulary};
 use crate::stream::Stream;
@@ -38,6 +39,7 @@ pub(crate) struct Server {
     vocabulary: Vocabulary,
     fingerprint: String,
     log: Log,
+    metrics: Arc<Metrics>,
     answers: AtomicU64,
 }
 
@@ -47,7 +49,10 @@ impl Server {
         // vLLM's ends in a digest of its configuration; here only the model can differ.
         let digest = blake3::hash(config.model.as_bytes()).to_hex();
         let fingerprint = format!("vllm-{}-{}", config.wire.profile.traits().version, &digest[..8]);
-        Self { config, vocabulary, fingerprint, log, answers: AtomicU64::new(0) }
+        let metrics =
+            Metrics::new(config.wire.profile, &config.model, config.max_model_len, unix_seconds());
+        let (metrics, answers) = (Arc::new(metrics), AtomicU64::new(0));
+        Self { config, vocabulary, fingerprint, log, metrics, answers }
     }
 
     pub(crate) fn log(&self) -> &Log {
@@ -91,6 +96,7 @@ enum Route {
     Ping,
     Version,
     Load,
+    Metrics,
     Tokenize,
     Detokenize,
 }
@@ -105,9 +111,21 @@ impl Route {
             "/ping" => Self::Ping,
             "/version" => Self::Version,
             "/load" => Self::Load,
+            "/metrics" => Self::Metrics,
             "/tokenize" => Self::Tokenize,
             "/detokenize" => Self::Detokenize,
             _ => return None,
+        })
+    }
+
+    /// The name under which requests to it are counted; those about the server itself are not.
+    const fn handler(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Generate(endpoint) => endpoint.path(),
+            Self::Models => "/v1/models",
+            Self::Tokenize => "/tokenize",
+            Self::Detokenize => "/detokenize",
+            Self::Health | Self::Ping | Self::Version | Self::Load | Self::Metrics => return None,
         })
     }
 
@@ -133,26 +151,66 @@ pub(crate) async fn answer(
         given.or_else(|| HeaderValue::from_maybe_shared(server.fresh_digits()).ok())
     });
     let path = request.uri().path();
-    if path.starts_with("/v1") && !authorized(&server.config, request.method(), request.headers()) {
-        let mut response = head::unauthorized();
-        head::finish(&mut response, None, closes);
-        return Ok(response);
-    }
-    let mut response = route(&server, pacer, connection, request).await?;
-    head::finish(&mut response, request_id.flatten(), closes);
+    let mut response =
+        if path.starts_with("/v1") && !authorized(&server.config, request.method(), request.headers()) {
+            return Ok(head::finish(head::unauthorized(), None, closes));
+        } else if let Some(response) = head::preflight(request.method(), request.headers()) {
+            response
+        } else {
+            let found = Route::find(path);
+            let exchange = exchange(&server, found, &request);
+            let arrival_ns = connection.arrival_ns();
+            let response = route(&server, pacer, connection, found, request, exchange.clone()).await?;
+            count(&server, exchange, &response, arrival_ns);
+            response
+        };
+    response = head::finish(response, request_id.flatten(), closes);
     Ok(response)
+}
+
+/// What is known of an exchange from its request; `None` where it is not counted.
+fn exchange(server: &Server, route: Option<Route>, request: &Request<Incoming>) -> Option<Exchange> {
+    let handler = match route {
+        None => "none",
+        // Later servers do not know a path by another method.
+        Some(route) if request.method() != route.method() && server.traits().shape > Shape::First => "none",
+        Some(route) => route.handler()?,
+    };
+    Some(Exchange {
+        handler,
+        method: request.method().clone(),
+        status: StatusCode::OK,
+        request_bytes: length(request.headers()),
+        response_bytes: 0,
+        duration_ns: 0,
+    })
+}
+
+/// Counts an exchange that has ended with its response; a stream is counted when that has.
+fn count(server: &Server, exchange: Option<Exchange>, response: &Response<Reply>, arrival_ns: u64) {
+    if let (Some(exchange), Either::Left(_)) = (exchange, response.body()) {
+        let response_bytes = length(response.headers());
+        let duration_ns = monotonic_ns().saturating_sub(arrival_ns);
+        let status = response.status();
+        server.metrics.exchanged(&Exchange { status, response_bytes, duration_ns, ..exchange });
+    }
+}
+
+/// The length that a head tells.
+fn length(headers: &HeaderMap) -> u64 {
+    let told = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    told.and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
 async fn route(
     server: &Server,
     pacer: Pacer,
     connection: Rc<Connection>,
+    route: Option<Route>,
     request: Request<Incoming>,
+    exchange: Option<Exchange>,
 ) -> Result<Response<Reply>, BrokenBody> {
-    if let Some(response) = head::preflight(request.method(), request.headers()) {
-        return Ok(response);
-    }
-    let Some(route) = Route::find(request.uri().path()) else {
+    let Some(route) = route else {
         return Ok(json(StatusCode::NOT_FOUND, "{\"detail\":\"Not Found\"}"));
     };
     if request.method() != route.method() {
@@ -164,6 +222,7 @@ async fn route(
         Route::Version => {
             json(StatusCode::OK, format!("{{\"version\":\"{}\"}}", server.traits().version))
         }
+        Route::Metrics => head::metrics(server.metrics.text()),
         Route::Load => json(StatusCode::OK, "{\"server_load\":0}"),
         Route::Models => {
             let names: Vec<_> =
@@ -182,7 +241,8 @@ async fn route(
             }
             match route {
                 Route::Generate(endpoint) => {
-                    generate::generate(server, pacer, connection, endpoint, &parts, &body).await
+                    let asked = generate::Asked { endpoint, parts: &parts, body: &body, exchange };
+                    generate::generate(server, pacer, connection, asked).await
                 }
                 Route::Tokenize => tokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body)),
                 _ => detokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body)),

@@ -25,6 +25,7 @@ mod args;
 mod chunks;
 mod config;
 mod duration;
+mod metrics;
 mod profile;
 mod refusal;
 mod request;

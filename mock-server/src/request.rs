@@ -56,8 +56,8 @@ impl Vocabulary {
 /// The most alternatives that can be asked for with each token.
 const MAX_LOGPROBS: i64 = 20;
 
-/// The most choices of one request: more could not be told apart from an attack.
-const MAX_CHOICES: i64 = 1024;
+/// The most choices of one request, as `OpenAI` has it.
+const MAX_CHOICES: i64 = 128;
 
 /// Parses and checks a body, in the order in which vLLM does.
 pub(crate) fn parse(

@@ -1,16 +1,19 @@
 //! The two generating endpoints: from a request to its answer, each event with its deadline.
 
+use std::rc::Rc;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::HeaderValue;
 use http::request::Parts;
 use http::{Response, StatusCode};
-use std::rc::Rc;
 use tokentape_pacer::Pacer;
 
 use super::head::{self, json, refuse, streamed, unix_seconds};
 use super::{Reply, Server};
 use crate::answers::{Answer, Question};
-use crate::chunks::{Chunk, chunks};
+use crate::chunks::{Chunk, Finish, chunks};
+use crate::metrics::{ChoiceCount, Exchange, Observation};
 use crate::request::{self, Request};
 use crate::stream::Stream;
 use crate::text;
@@ -19,14 +22,21 @@ use crate::transport::{Connection, Part};
 use crate::truth::{EventKind, Record};
 use crate::wire::{self, Endpoint, Frames, Times};
 
-/// Answers a request whose body has been read.
+/// A request whose body has been read.
+pub(super) struct Asked<'a> {
+    pub(super) endpoint: Endpoint,
+    pub(super) parts: &'a Parts,
+    pub(super) body: &'a Bytes,
+    /// How it is counted.
+    pub(super) exchange: Option<Exchange>,
+}
+
+/// Answers a request.
 pub(super) async fn generate(
     server: &Server,
     pacer: Pacer,
     connection: Rc<Connection>,
-    endpoint: Endpoint,
-    parts: &Parts,
-    body: &Bytes,
+    Asked { endpoint, parts, body, exchange }: Asked<'_>,
 ) -> Response<Reply> {
     let config = &server.config;
     let arrival_ns = connection.arrival_ns();
@@ -60,18 +70,29 @@ pub(super) async fn generate(
         completion_tokens: answer.completion_tokens() as u64,
         ..Record::empty()
     };
+    let choices = choice_counts(&asked, &chunks);
+    server.metrics.begun(choices.len());
+    let observation = Observation {
+        metrics: Arc::clone(&server.metrics),
+        choices,
+        n: asked.n,
+        first_due_ns: token_due_ns.first().copied().filter(|_| !asked.stream),
+        exchange: exchange.filter(|_| asked.stream),
+    };
 
     if asked.stream {
         let frames = wire::stream(&answer);
         let due_ns = event_due_ns(&frames, arrival_ns, &token_due_ns);
         let events = frames.kinds().to_vec();
-        connection.begin(server.log.begin(Record { events, due_ns: due_ns.clone(), ..record }));
+        let entry = server.log.begin(Record { events, due_ns: due_ns.clone(), ..record });
+        connection.begin(entry.observed_by(observation));
         return streamed(Stream::new(frames, due_ns, pacer, connection));
     }
     let body = wire::body(&answer);
     let due_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
     let events = vec![EventKind::Body];
-    connection.begin(server.log.begin(Record { events, due_ns: vec![due_ns], ..record }));
+    let entry = server.log.begin(Record { events, due_ns: vec![due_ns], ..record });
+    connection.begin(entry.observed_by(observation));
     pacer.sleep_until(due_ns).await;
     let response = json(StatusCode::OK, body);
     connection.hand_over(Part::Event);
@@ -89,6 +110,22 @@ fn answer_to<'a>(server: &'a Server, question: &Question<'_>, asked: &Request) -
             choice => RequestKey::new(&format!("{path}#{choice}"), request_id, body),
         })
     })
+}
+
+/// How each choice is counted.
+fn choice_counts(asked: &Request, chunks: &[Chunk<'_>]) -> Vec<ChoiceCount> {
+    let count = |choice: usize| {
+        let chunks = chunks.iter().filter(|chunk| chunk.choice == choice);
+        let last = chunks.last();
+        let prompt = choice / asked.n.max(1);
+        ChoiceCount {
+            prompt_tokens: asked.prompts.get(prompt).map_or(0, |prompt| prompt.tokens as u64),
+            tokens: last.map_or(0, |last| u64::from(last.tokens_so_far)),
+            max_tokens: asked.max_tokens.get(prompt).copied().map_or(0, u64::from),
+            stopped: last.is_some_and(|last| last.finish != Some(Finish::Length)),
+        }
+    };
+    (0..asked.prompts.len() * asked.n).map(count).collect()
 }
 
 /// What goes into an answer besides its chunks.

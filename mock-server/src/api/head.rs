@@ -90,7 +90,11 @@ pub(crate) fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response
 
 /// What every response says after its own headers: the request's id, where the server tells it, and that the connection
 /// ends, where the client asked for that.
-pub(crate) fn finish(response: &mut Response<Reply>, request_id: Option<HeaderValue>, closes: bool) {
+pub(crate) fn finish(
+    mut response: Response<Reply>,
+    request_id: Option<HeaderValue>,
+    closes: bool,
+) -> Response<Reply> {
     let headers = response.headers_mut();
     if let Some(id) = request_id {
         headers.insert(REQUEST_ID, id);
@@ -98,6 +102,7 @@ pub(crate) fn finish(response: &mut Response<Reply>, request_id: Option<HeaderVa
     if closes {
         headers.insert(CONNECTION, CLOSE);
     }
+    response
 }
 
 /// Whether the client asked for the connection to end with the response.

@@ -39,7 +39,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    fn new(capture: &'static str, server: Kind, method: &'static str, path: &'static str) -> Self {
+    pub(crate) fn new(capture: &'static str, server: Kind, method: &'static str, path: &'static str) -> Self {
         Self { capture, server, method, path, headers: Vec::new(), body: String::new(), script: Script::None }
     }
 
@@ -53,7 +53,7 @@ impl Case {
         self
     }
 
-    fn body(self, body: impl Into<String>) -> Self {
+    pub(crate) fn body(self, body: impl Into<String>) -> Self {
         let case = self.header("content-type", "application/json");
         Self { body: body.into(), ..case }
     }
@@ -72,7 +72,7 @@ const COMPLETIONS: &str = "/v1/completions";
 
 /// Captures that the mock's answer does not equal, each with the reason.
 pub(crate) const DIFFERENT: &[(&str, &str)] = &[
-    ("vllm-0.11.0/get_metrics.http", "names, types, labels and buckets are equal, which a test of its own holds; values, and the label sets that depend on what was asked before, cannot be"),
+    ("vllm-0.11.0/get_metrics.http", "names, types, labels and buckets are equal, which a test of its own holds, but for `python_*`, of which the mock has none; values cannot be"),
     ("vllm-0.32.0/get_metrics.http", "as above"),
     ("vllm-0.32.0-cases/metrics.raw", "as above"),
     ("vllm-0.32.0-cases/noauth_metrics_head.raw", "as above; the capture was cut off"),

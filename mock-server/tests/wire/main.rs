@@ -7,6 +7,7 @@
 mod cases;
 mod http;
 mod masks;
+mod metrics;
 mod script;
 
 use std::collections::BTreeSet;
