@@ -49,8 +49,7 @@ impl Server {
         // vLLM's ends in a digest of its configuration; here only the model can differ.
         let digest = blake3::hash(config.model.as_bytes()).to_hex();
         let fingerprint = format!("vllm-{}-{}", config.wire.profile.traits().version, &digest[..8]);
-        let metrics =
-            Metrics::new(config.wire.profile, &config.model, config.max_model_len, unix_seconds());
+        let metrics = Metrics::new(config.wire.profile, &config.model, config.max_model_len, unix_seconds());
         let (metrics, answers) = (Arc::new(metrics), AtomicU64::new(0));
         Self { config, vocabulary, fingerprint, log, metrics, answers }
     }
@@ -219,9 +218,7 @@ async fn route(
     let config = &server.config;
     Ok(match route {
         Route::Health | Route::Ping => empty(),
-        Route::Version => {
-            json(StatusCode::OK, format!("{{\"version\":\"{}\"}}", server.traits().version))
-        }
+        Route::Version => json(StatusCode::OK, format!("{{\"version\":\"{}\"}}", server.traits().version)),
         Route::Metrics => head::metrics(server.metrics.text()),
         Route::Load => json(StatusCode::OK, "{\"server_load\":0}"),
         Route::Models => {
@@ -244,7 +241,9 @@ async fn route(
                     let asked = generate::Asked { endpoint, parts: &parts, body: &body, exchange };
                     generate::generate(server, pacer, connection, asked).await
                 }
-                Route::Tokenize => tokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body)),
+                Route::Tokenize => {
+                    tokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body))
+                }
                 _ => detokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body)),
             }
         }
@@ -289,14 +288,12 @@ fn tokenize(server: &Server, body: &[u8]) -> Result<String, Refusal> {
 fn detokenize(server: &Server, body: &[u8]) -> Result<String, Refusal> {
     let (config, traits) = (&server.config, server.traits());
     let body = request::json(body, config, "detokenize", "/detokenize")?;
-    let ids: Option<Vec<u32>> = body["tokens"].as_array().and_then(|ids| {
-        ids.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect()
-    });
+    let ids: Option<Vec<u32>> = body["tokens"]
+        .as_array()
+        .and_then(|ids| ids.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect());
     let ids = ids.ok_or_else(|| Refusal::check(traits, "`tokens` must be a list of token ids", None))?;
-    let text = config
-        .tokenizer
-        .decode(&ids)
-        .map_err(|fault| Refusal::check(traits, &fault.to_string(), None))?;
+    let text =
+        config.tokenizer.decode(&ids).map_err(|fault| Refusal::check(traits, &fault.to_string(), None))?;
     Ok(format!("{{\"prompt\":{}}}", wire::json_string(&text)))
 }
 

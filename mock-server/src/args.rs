@@ -10,8 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::duration::parse_ns;
-use crate::server::{Error, serve};
 use crate::profile::Wire;
+use crate::server::{Error, serve};
 use crate::timing::Timing;
 
 /// The flags of `tokentape-mock` and of `tokentape mock`.

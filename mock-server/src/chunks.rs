@@ -195,10 +195,16 @@ mod tests {
         let nothing = vec![String::new(); 6];
         assert_eq!(told(&texts, &rules(&["ooo"])), (nothing, stopped.clone(), 6));
         let held = told(&["ab", "o", "o", "c", "d"], &rules(&["ooo"]));
-        assert_eq!(held, (vec!["".into(), "a".into(), "b".into(), "o".into(), "ocd".into()], Finish::Length, 5));
+        assert_eq!(
+            held,
+            (vec!["".into(), "a".into(), "b".into(), "o".into(), "ocd".into()], Finish::Length, 5)
+        );
         let included = Rules { include_stop: true, ..rules(&["ooo"]) };
         assert_eq!(told(&["a", "oooo", "b"], &included).0, ["a", "ooo"]);
-        assert_eq!(told(&["a", "b"], &rules(&["a"])), (vec![String::new()], Finish::StopString("a".into()), 1));
+        assert_eq!(
+            told(&["a", "b"], &rules(&["a"])),
+            (vec![String::new()], Finish::StopString("a".into()), 1)
+        );
         let late = Rules { min_tokens: 1, ..rules(&["b"]) };
         assert_eq!(told(&["b", "ab"], &late).2, 2);
     }

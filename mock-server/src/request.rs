@@ -48,7 +48,8 @@ pub(crate) struct Vocabulary {
 impl Vocabulary {
     pub(crate) fn of(tokenizer: &Tokenizer) -> Self {
         let ids = tokenizer.ids();
-        let longest = ids.iter().filter_map(|&id| tokenizer.token(id)).map(|token| token.chars().count()).max();
+        let longest =
+            ids.iter().filter_map(|&id| tokenizer.token(id)).map(|token| token.chars().count()).max();
         Self { largest_id: ids.last().copied().unwrap_or(0), longest: longest.unwrap_or(1) }
     }
 }
@@ -172,8 +173,10 @@ impl Parser<'_> {
             Endpoint::Chat => vec![self.chat_prompt(fields)?],
             Endpoint::Completions => self.prompts(fields)?,
         };
-        let max_tokens =
-            prompts.iter().map(|prompt| self.max_tokens(fields, prompt.tokens)).collect::<Result<Vec<_>, _>>()?;
+        let max_tokens = prompts
+            .iter()
+            .map(|prompt| self.max_tokens(fields, prompt.tokens))
+            .collect::<Result<Vec<_>, _>>()?;
         self.check_sampling(fields, max_tokens.first().copied().unwrap_or(1))?;
         let logprobs = match self.endpoint {
             Endpoint::Chat => fields.chat_logprobs.then(|| fields.top_logprobs.unwrap_or(0)),
@@ -207,7 +210,8 @@ impl Parser<'_> {
 
     /// The tool that `tool_choice` names, or the first where any is required.
     fn tool(&self, fields: &Fields<'_>) -> Result<Option<String>, Refusal> {
-        let (Some(tools), Endpoint::Chat) = (fields.tools.filter(|tools| !tools.is_empty()), self.endpoint) else {
+        let (Some(tools), Endpoint::Chat) = (fields.tools.filter(|tools| !tools.is_empty()), self.endpoint)
+        else {
             return Ok(None);
         };
         match fields.tool_choice {
@@ -276,8 +280,7 @@ impl Parser<'_> {
 
     fn text_prompt(&self, text: &str) -> Result<Prompt, Refusal> {
         self.check_characters(text)?;
-        let ids =
-            self.config.tokenizer.encode(text).map_err(|fault| self.check(&fault.to_string(), None))?;
+        let ids = self.config.tokenizer.encode(text).map_err(|fault| self.check(&fault.to_string(), None))?;
         Ok(Prompt { text: text.to_owned(), tokens: ids.len(), ids })
     }
 

@@ -408,7 +408,8 @@ impl<'a> Writer<'a> {
         let Times { first_token_ms, generation_ms } = times;
         let gaps = tokens.saturating_sub(self.answer.choices()).max(1);
         let mean_itl_ms = generation_ms / gaps as f64;
-        let tokens_per_second = tokens as f64 * 1000.0 / (first_token_ms + generation_ms).max(f64::MIN_POSITIVE);
+        let tokens_per_second =
+            tokens as f64 * 1000.0 / (first_token_ms + generation_ms).max(f64::MIN_POSITIVE);
         self.write(format_args!(
             ",\"metrics\":{{\"time_to_first_token_ms\":{first_token_ms:?},\"generation_time_ms\":{generation_ms:?},\
              \"queue_time_ms\":0.0,\"mean_itl_ms\":{mean_itl_ms:?},\"tokens_per_second\":{tokens_per_second:?}"

@@ -58,9 +58,8 @@ impl Exchanges {
     pub(super) fn add(&mut self, exchange: &Exchange) {
         let Exchange { handler, ref method, status, request_bytes, response_bytes, duration_ns } = *exchange;
         let class = status.as_u16() / 100;
-        let same = |total: &&mut Total| {
-            (total.handler, &total.method, total.class) == (handler, method, class)
-        };
+        let same =
+            |total: &&mut Total| (total.handler, &total.method, total.class) == (handler, method, class);
         match self.totals.iter_mut().find(same) {
             Some(total) => total.count += 1,
             None => self.totals.push(Total { handler, method: method.clone(), class, count: 1 }),

@@ -46,6 +46,10 @@ fn values() -> Option<Vec<Gauge>> {
             value: (field(11)? + field(12)?) / TICKS,
         },
         gauge("process_open_fds", "Number of open file descriptors.", open as f64),
-        gauge("process_max_fds", "Maximum number of open file descriptors.", limit.split_whitespace().next()?.parse().ok()?),
+        gauge(
+            "process_max_fds",
+            "Maximum number of open file descriptors.",
+            limit.split_whitespace().next()?.parse().ok()?,
+        ),
     ])
 }

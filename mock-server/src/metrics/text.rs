@@ -125,7 +125,8 @@ impl Page {
         let name = "http_requests_total";
         let help = "Total number of requests by method, status and handler.";
         self.describe(name, help, "counter");
-        let classes: Vec<String> = exchanges.totals.iter().map(|total| format!("{}xx", total.class)).collect();
+        let classes: Vec<String> =
+            exchanges.totals.iter().map(|total| format!("{}xx", total.class)).collect();
         let series: Vec<Labels<'_>> = exchanges
             .totals
             .iter()

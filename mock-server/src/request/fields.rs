@@ -86,7 +86,10 @@ impl<'a> Fields<'a> {
     /// Where the answer's stream tells its token counts.
     pub(super) fn usage(&self) -> UsageMode {
         let option = |name| {
-            self.stream_options.and_then(|options| options.get(name)).and_then(Value::as_bool).unwrap_or(false)
+            self.stream_options
+                .and_then(|options| options.get(name))
+                .and_then(Value::as_bool)
+                .unwrap_or(false)
         };
         match (option("include_usage"), option("continuous_usage_stats")) {
             (false, _) => UsageMode::Never,
@@ -185,10 +188,9 @@ impl<'a> Reader<'a> {
                 #[expect(clippy::cast_possible_truncation, reason = "checked by the guard")]
                 Some(float) if float.fract() == 0.0 && float.abs() < 9.2e18 => return Some(float as i64),
                 Some(float) if float.fract() == 0.0 => return Some(i64::MAX),
-                _ => (
-                    "int_from_float",
-                    "Input should be a valid integer, got a number with a fractional part",
-                ),
+                _ => {
+                    ("int_from_float", "Input should be a valid integer, got a number with a fractional part")
+                }
             },
             Value::String(text) => match text.trim().parse() {
                 Ok(integer) => return Some(integer),

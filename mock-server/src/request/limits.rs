@@ -119,7 +119,8 @@ impl Parser<'_> {
         match fields.n {
             Some(n) if n < 1 => return Err(self.check(&format!("n must be at least 1, got {n}."), None)),
             Some(n) if n > MAX_CHOICES => {
-                let message = format!("this mock server answers with at most {MAX_CHOICES} choices, not n={n}.");
+                let message =
+                    format!("this mock server answers with at most {MAX_CHOICES} choices, not n={n}.");
                 return Err(self.check(&message, None));
             }
             _ => {}

@@ -60,7 +60,11 @@ fn prompts_come_in_four_shapes() {
 #[test]
 fn faults_of_shape_are_named() {
     assert!(message(chat("{nope")).1.contains("json_invalid"));
-    assert!(message(chat(r#"{"max_tokens":"abc"}"#)).1.contains("unable to parse string as an integer', 'input': 'abc'"));
+    assert!(
+        message(chat(r#"{"max_tokens":"abc"}"#))
+            .1
+            .contains("unable to parse string as an integer', 'input': 'abc'")
+    );
     assert!(message(chat("{}")).1.contains("('body', 'messages'), 'msg': 'Field required'"));
     assert!(message(chat(r#"{"messages":"hi"}"#)).1.contains("should be a valid list"));
     let options = r#"{"messages":[{"role":"user"}],"stream_options":{"include_usage":true}}"#;

@@ -55,41 +55,52 @@ impl Writer<'_> {
             self.text.push_str("\":");
             push_string(&mut self.text, &chunk.text);
         }
-        self.close_choice(chunk, "");
+        self.close_choice(chunk);
     }
 
     /// `OpenAI` tells the finish alone.
     fn finish_choice(&mut self, chunk: &Chunk<'_>) {
         self.open_delta(chunk.choice);
-        self.close_choice(&Chunk { tokens: Vec::new(), ..chunk.clone() }, "");
+        self.close_choice(&Chunk { tokens: Vec::new(), ..chunk.clone() });
     }
 
-    /// The name of the tool with the first token, each token as a piece of its arguments, the finish alone.
+    /// The name of the tool with the first token, each token as a piece of its arguments, the finish alone. vLLM 0.11 has
+    /// the name and the finish in the events of the first and of the last token.
     fn tool_events(&mut self, chunk: &Chunk<'_>, first: bool, name: &str, id: &str) {
-        let early = self.shape() == Shape::First;
+        if self.shape() == Shape::First {
+            self.event(EventKind::Token, |out| {
+                out.tool_arguments(chunk, Some((name, id)).filter(|_| first));
+                out.close_choice(chunk);
+            });
+            return;
+        }
         let unfinished = Chunk { finish: None, ..chunk.clone() };
-        if first && !early {
+        if first {
             self.event(EventKind::Tool, |out| {
                 out.open_tool(chunk.choice, Some((name, id)));
                 out.text.push_str("}}]");
-                out.close_choice(&unfinished, "");
+                out.close_choice(&unfinished);
             });
         }
-        if !chunk.text.is_empty() || (first && early) {
+        if !chunk.text.is_empty() {
             self.event(EventKind::Token, |out| {
-                out.open_tool(chunk.choice, Some((name, id)).filter(|_| first && early));
-                out.text.push_str(if first && early { ",\"arguments\":\"" } else { "\"arguments\":\"" });
-                push_escaped(&mut out.text, &chunk.text);
-                out.text.push_str("\"}}]");
-                out.close_choice(&unfinished, "");
+                out.tool_arguments(chunk, None);
+                out.close_choice(&unfinished);
             });
         }
         if chunk.finish.is_some() {
             self.event(EventKind::Finish, |out| {
                 out.open_delta(chunk.choice);
-                out.close_choice(chunk, "");
+                out.close_choice(chunk);
             });
         }
+    }
+
+    fn tool_arguments(&mut self, chunk: &Chunk<'_>, named: Option<(&str, &str)>) {
+        self.open_tool(chunk.choice, named);
+        self.text.push_str(if named.is_some() { ",\"arguments\":\"" } else { "\"arguments\":\"" });
+        push_escaped(&mut self.text, &chunk.text);
+        self.text.push_str("\"}}]");
     }
 
     fn open_tool(&mut self, choice: usize, named: Option<(&str, &str)>) {
@@ -113,9 +124,8 @@ impl Writer<'_> {
     }
 
     /// From the end of a delta to the end of the event.
-    fn close_choice(&mut self, chunk: &Chunk<'_>, delta_end: &str) {
+    fn close_choice(&mut self, chunk: &Chunk<'_>) {
         let answer = self.answer;
-        self.text.push_str(delta_end);
         self.text.push_str("},\"logprobs\":");
         if chunk.tokens.is_empty() {
             self.text.push_str("null");
@@ -123,7 +133,13 @@ impl Writer<'_> {
             self.chat_logprobs(std::iter::once(chunk));
         }
         self.text.push_str(",\"finish_reason\":");
-        if answer.tool.is_some() && matches!(chunk.finish, Some(Finish::StopString(_) | Finish::StopToken(_))) {
+        // vLLM 0.11 says so however a call ends.
+        let called = match &chunk.finish {
+            None => false,
+            Some(Finish::Length) => self.shape() == Shape::First,
+            Some(Finish::StopString(_) | Finish::StopToken(_)) => true,
+        };
+        if answer.tool.is_some() && called {
             self.text.push_str("\"tool_calls\",\"stop_reason\":null");
         } else {
             self.finish(chunk, false);
@@ -143,7 +159,11 @@ impl Writer<'_> {
             self.running_usage(chunk.choice, chunk.tokens_so_far);
         }
         self.event_fingerprint(chunk);
-        self.text.push_str(if self.is_vllm_since(Shape::Third) { ",\"kv_transfer_params\":null" } else { "" });
+        self.text.push_str(if self.is_vllm_since(Shape::Third) {
+            ",\"kv_transfer_params\":null"
+        } else {
+            ""
+        });
     }
 
     fn role_choice(&mut self, choice: usize) {
@@ -206,8 +226,16 @@ impl Writer<'_> {
         if !openai {
             self.text.push_str(",\"token_ids\":");
             self.token_ids(answer.return_token_ids, self.chunks_of(choice));
-            self.text.push_str(if self.is_vllm_since(Shape::Second) { ",\"routed_experts\":null" } else { "" });
-            self.text.push_str(if self.is_vllm_since(Shape::Third) { ",\"weight_versions\":null" } else { "" });
+            self.text.push_str(if self.is_vllm_since(Shape::Second) {
+                ",\"routed_experts\":null"
+            } else {
+                ""
+            });
+            self.text.push_str(if self.is_vllm_since(Shape::Third) {
+                ",\"weight_versions\":null"
+            } else {
+                ""
+            });
         }
         self.text.push('}');
     }

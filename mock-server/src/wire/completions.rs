@@ -45,7 +45,11 @@ impl Writer<'_> {
             self.text.push_str(",\"usage\":null");
         }
         self.event_fingerprint(chunk);
-        self.text.push_str(if self.is_vllm_since(Shape::Third) { ",\"kv_transfer_params\":null" } else { "" });
+        self.text.push_str(if self.is_vllm_since(Shape::Third) {
+            ",\"kv_transfer_params\":null"
+        } else {
+            ""
+        });
     }
 
     fn echo(&mut self, choice: usize) {
@@ -73,8 +77,16 @@ impl Writer<'_> {
             self.token_ids(answer.return_token_ids, self.chunks_of(choice));
             self.text.push_str(",\"prompt_logprobs\":null,\"prompt_token_ids\":");
             self.prompt_ids(choice, answer.return_token_ids);
-            self.text.push_str(if self.is_vllm_since(Shape::Second) { ",\"routed_experts\":null" } else { "" });
-            self.text.push_str(if self.is_vllm_since(Shape::Third) { ",\"weight_versions\":null" } else { "" });
+            self.text.push_str(if self.is_vllm_since(Shape::Second) {
+                ",\"routed_experts\":null"
+            } else {
+                ""
+            });
+            self.text.push_str(if self.is_vllm_since(Shape::Third) {
+                ",\"weight_versions\":null"
+            } else {
+                ""
+            });
         }
         self.text.push('}');
     }

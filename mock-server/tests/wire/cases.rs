@@ -1,5 +1,7 @@
 //! The requests that the captures answer, and the captures that the mock does not equal.
 
+use tokentape_mock::{Profile, RoleChunk};
+
 /// How the captured server was set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -11,6 +13,10 @@ pub(crate) enum Kind {
     Tiny,
     /// The same with an API key, a reasoning and a tool parser, and `--enable-per-request-metrics`.
     TinyParsed,
+    /// The first model as another profile.
+    Rendered(Profile),
+    /// The first model, with the role named otherwise.
+    Roles(RoleChunk),
 }
 
 /// What the mock is told to say.
@@ -72,14 +78,23 @@ const COMPLETIONS: &str = "/v1/completions";
 
 /// Captures that the mock's answer does not equal, each with the reason.
 pub(crate) const DIFFERENT: &[(&str, &str)] = &[
-    ("vllm-0.11.0/get_metrics.http", "names, types, labels and buckets are equal, which a test of its own holds, but for `python_*`, of which the mock has none; values cannot be"),
+    (
+        "vllm-0.11.0/get_metrics.http",
+        "names, types, labels and buckets are equal, which a test of its own holds, but for `python_*`, of which the mock has none; values cannot be",
+    ),
     ("vllm-0.32.0/get_metrics.http", "as above"),
     ("vllm-0.32.0-cases/metrics.raw", "as above"),
     ("vllm-0.32.0-cases/noauth_metrics_head.raw", "as above; the capture was cut off"),
     ("vllm-0.11.0/get_version.http", "the captured build calls itself 0.11.0.post2; the mock says 0.11.0"),
-    ("vllm-0.32.0-cases/http10.raw", "vLLM answers an HTTP/1.0 request in HTTP/1.1 with chunks, which HTTP/1.0 does not know; the mock sends the body until the connection ends"),
+    (
+        "vllm-0.32.0-cases/http10.raw",
+        "vLLM answers an HTTP/1.0 request in HTTP/1.1 with chunks, which HTTP/1.0 does not know; the mock sends the body until the connection ends",
+    ),
     ("vllm-0.32.0-cases/overflow_n.raw", "a full queue is the engine's affair: the wire has none"),
-    ("vllm-0.32.0-cases/tokenizer_info.raw", "the endpoint describes an object of vLLM's own code; the mock has no such endpoint, as vLLM without its flag"),
+    (
+        "vllm-0.32.0-cases/tokenizer_info.raw",
+        "the endpoint describes an object of vLLM's own code; the mock has no such endpoint, as vLLM without its flag",
+    ),
 ];
 
 /// Every capture that the mock equals.

@@ -93,6 +93,11 @@ fn config(kind: Kind) -> Config {
     match kind {
         Kind::Qwen0110 => qwen(Profile::Vllm0110),
         Kind::Qwen0320 => qwen(Profile::Vllm0320),
+        Kind::Rendered(profile) => qwen(profile),
+        Kind::Roles(role_chunk) => {
+            let config = qwen(Profile::Vllm0320);
+            Config { wire: Wire { role_chunk, ..config.wire.clone() }, ..config }
+        }
         Kind::Tiny => tiny(Wire { enable_request_id_headers: true, ..Wire::default() }, None),
         Kind::TinyParsed => {
             let parser = Some("qwen3".to_owned());

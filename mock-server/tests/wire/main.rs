@@ -8,6 +8,7 @@ mod cases;
 mod http;
 mod masks;
 mod metrics;
+mod rendered;
 mod script;
 
 use std::collections::BTreeSet;
@@ -74,7 +75,8 @@ fn every_capture_is_accounted_for() {
     for case in cases() {
         assert!(left.remove(case.capture), "{} is no capture, or stands twice", case.capture);
     }
-    let manual = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/mock-wire.md")).unwrap();
+    let manual =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/mock-wire.md")).unwrap();
     for (capture, reason) in DIFFERENT {
         assert!(left.remove(*capture), "{capture} is no capture, or stands twice");
         assert!(manual.contains(&format!("| `{capture}` | {reason} |")), "{capture} is not in the manual");

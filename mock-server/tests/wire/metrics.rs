@@ -26,10 +26,9 @@ fn comparable(line: &str) -> Option<String> {
 
 #[test]
 fn families_and_series_are_vllms() {
-    for (kind, capture) in [
-        (Kind::Qwen0110, "vllm-0.11.0/get_metrics.http"),
-        (Kind::Qwen0320, "vllm-0.32.0/get_metrics.http"),
-    ] {
+    for (kind, capture) in
+        [(Kind::Qwen0110, "vllm-0.11.0/get_metrics.http"), (Kind::Qwen0320, "vllm-0.32.0/get_metrics.http")]
+    {
         let expected = http::parse(&crate::capture(capture), false).body();
         let expected: Vec<String> = expected.lines().filter_map(comparable).collect();
         let page = scrape(&Server::start(kind, None), kind);
@@ -57,7 +56,9 @@ fn values_are_what_happened() {
     let page = scrape(&server, kind);
     let model = r#"engine="0",model_name="Qwen2.5-0.5B-Instruct""#;
     let bucket = |le: &str| {
-        format!(r#"vllm:request_generation_tokens_bucket{{engine="0",le="{le}",model_name="Qwen2.5-0.5B-Instruct"}}"#)
+        format!(
+            r#"vllm:request_generation_tokens_bucket{{engine="0",le="{le}",model_name="Qwen2.5-0.5B-Instruct"}}"#
+        )
     };
     let chat = r#"handler="/v1/chat/completions",method="POST""#;
     for (series, value) in [

@@ -13,7 +13,8 @@ pub(crate) fn of(case: &Case, body: &str) -> Option<Answer<'static>> {
     let answer = match case.script {
         Script::None => return None,
         Script::Tokens(tokens) => {
-            let token = |&(text, id): &(&'static str, u32)| Token { text: Cow::Borrowed(text), id, logprob: None };
+            let token =
+                |&(text, id): &(&'static str, u32)| Token { text: Cow::Borrowed(text), id, logprob: None };
             let outputs = tokens.iter().map(|pair| Output { choice: 0, tokens: vec![token(pair)] });
             return Some(Answer { outputs: outputs.collect() });
         }
@@ -107,9 +108,8 @@ fn tokens(choice: &Value) -> Vec<Token<'static>> {
 
 fn logprobs(value: &Value) -> Vec<Logprob<'static>> {
     let owned = |text: &str| Cow::Owned(text.to_owned());
-    let candidate = |value: &Value| {
-        (owned(value["token"].as_str().unwrap()), value["logprob"].as_f64().unwrap())
-    };
+    let candidate =
+        |value: &Value| (owned(value["token"].as_str().unwrap()), value["logprob"].as_f64().unwrap());
     if let Some(content) = value["content"].as_array() {
         let tokens = content.iter().map(|value| {
             let (token, logprob) = candidate(value);
@@ -121,7 +121,8 @@ fn logprobs(value: &Value) -> Vec<Logprob<'static>> {
     let list = |name: &str| value[name].as_array().cloned().unwrap_or_default();
     let (tokens, logprobs, tops) = (list("tokens"), list("token_logprobs"), list("top_logprobs"));
     let known = tokens.iter().zip(&logprobs).zip(&tops).map(|((token, logprob), top)| {
-        let top = top.as_object().unwrap().iter().map(|(text, logprob)| (owned(text), logprob.as_f64().unwrap()));
+        let top =
+            top.as_object().unwrap().iter().map(|(text, logprob)| (owned(text), logprob.as_f64().unwrap()));
         Logprob {
             token: owned(token.as_str().unwrap()),
             logprob: logprob.as_f64().unwrap(),
