@@ -122,7 +122,7 @@ impl<'a> Choice<'a> {
             self.newest = self.text.len();
             self.text.push_str(&token.text);
         } else if self.pending.text.is_empty() {
-            self.pending.text = token.text.clone();
+            self.pending.text.clone_from(&token.text);
         } else {
             self.pending.text.to_mut().push_str(&token.text);
         }
@@ -197,7 +197,7 @@ mod tests {
         let held = told(&["ab", "o", "o", "c", "d"], &rules(&["ooo"]));
         assert_eq!(
             held,
-            (vec!["".into(), "a".into(), "b".into(), "o".into(), "ocd".into()], Finish::Length, 5)
+            (vec![String::new(), "a".into(), "b".into(), "o".into(), "ocd".into()], Finish::Length, 5)
         );
         let included = Rules { include_stop: true, ..rules(&["ooo"]) };
         assert_eq!(told(&["a", "oooo", "b"], &included).0, ["a", "ooo"]);

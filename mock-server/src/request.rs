@@ -293,12 +293,6 @@ impl Parser<'_> {
     }
 }
 
-impl Default for UsageMode {
-    fn default() -> Self {
-        Self::Never
-    }
-}
-
 /// The model's names: an answer always has the first.
 pub(crate) fn served(config: &Config) -> Vec<&str> {
     std::iter::once(config.model.as_str()).chain(config.wire.aliases.iter().map(String::as_str)).collect()

@@ -47,8 +47,9 @@ impl Endpoint {
 }
 
 /// Where a stream tells its token counts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum UsageMode {
+    #[default]
     Never,
     /// In one event of its own, after the last token.
     Last,
@@ -75,6 +76,10 @@ pub(crate) struct Times {
 
 /// Everything that an answer says.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the protocol, and any may be set with any"
+)]
 pub(crate) struct Answer<'a> {
     pub(crate) traits: Traits,
     pub(crate) role_chunk: RoleChunk,

@@ -115,8 +115,7 @@ fn answer_to<'a>(server: &'a Server, question: &Question<'_>, asked: &Request) -
 /// How each choice is counted.
 fn choice_counts(asked: &Request, chunks: &[Chunk<'_>]) -> Vec<ChoiceCount> {
     let count = |choice: usize| {
-        let chunks = chunks.iter().filter(|chunk| chunk.choice == choice);
-        let last = chunks.last();
+        let last = chunks.iter().rfind(|chunk| chunk.choice == choice);
         let prompt = choice / asked.n.max(1);
         ChoiceCount {
             prompt_tokens: asked.prompts.get(prompt).map_or(0, |prompt| prompt.tokens as u64),

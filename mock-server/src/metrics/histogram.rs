@@ -95,7 +95,9 @@ mod tests {
     #[test]
     fn a_bound_belongs_to_its_bucket() {
         let mut histogram = Histogram::new(CHOICES);
-        [1.0, 2.0, 2.5, 21.0].into_iter().for_each(|value| histogram.observe(value));
+        for value in [1.0, 2.0, 2.5, 21.0] {
+            histogram.observe(value);
+        }
         let counts: Vec<u64> = histogram.cumulative().map(|(_, count)| count).collect();
         assert_eq!(counts, [1, 2, 3, 3, 3, 4]);
         assert_eq!((histogram.count(), histogram.sum()), (4, 26.5));

@@ -65,7 +65,9 @@ impl Page {
         let name = format!("{}_created", name.strip_suffix("_total").unwrap_or(name));
         self.describe(&name, help, "gauge");
         let created = self.created.clone();
-        series.iter().for_each(|labels| self.sample(&name, labels, &created));
+        for labels in series {
+            self.sample(&name, labels, &created);
+        }
     }
 
     fn family(&mut self, family: &Family, state: &State, model: &str, early: bool) {
@@ -100,12 +102,16 @@ impl Page {
             }
             Kind::Histogram(histogram) => {
                 self.describe(name, help, "histogram");
-                series.iter().for_each(|labels| self.histogram(name, labels, histogram(state)));
+                for labels in &series {
+                    self.histogram(name, labels, histogram(state));
+                }
                 // A histogram keeps its `_total`.
                 let name = format!("{name}_created");
                 self.describe(&name, help, "gauge");
                 let created = self.created.clone();
-                series.iter().for_each(|labels| self.sample(&name, labels, &created));
+                for labels in &series {
+                    self.sample(&name, labels, &created);
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ use super::{Endpoint, UsageMode};
 
 /// A body's fields.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the protocol")]
 pub(super) struct Fields<'a> {
     pub(super) model: Option<&'a str>,
     pub(super) messages: Option<&'a Value>,

@@ -242,7 +242,7 @@ mod tests {
         }
     }
 
-    /// What CPython 3.11 says of the same texts.
+    /// What Python 3.11 says of the same texts.
     #[test]
     fn faults_are_pythons() {
         for (text, fault) in [

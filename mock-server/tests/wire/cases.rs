@@ -49,9 +49,14 @@ impl Case {
         Self { capture, server, method, path, headers: Vec::new(), body: String::new(), script: Script::None }
     }
 
+    /// Whether the capture still has the lengths of its chunks.
+    pub(crate) fn is_framed(&self) -> bool {
+        self.capture.rsplit('.').next() == Some("raw")
+    }
+
     /// Whether the request asks for the connection to end: all did that keep their framing, but for two.
     pub(crate) fn closes(&self) -> bool {
-        self.capture.ends_with(".raw") && !self.capture.contains("/keepalive_")
+        self.is_framed() && !self.capture.contains("/keepalive_")
     }
 
     fn header(mut self, name: &'static str, value: &'static str) -> Self {

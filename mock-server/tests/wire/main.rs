@@ -29,12 +29,12 @@ fn capture(name: &str) -> String {
 
 /// What differs, or nothing.
 fn difference(case: &Case) -> Option<String> {
-    let mut expected = http::parse(&capture(case.capture), case.capture.ends_with(".raw"));
+    let mut expected = http::parse(&capture(case.capture), case.is_framed());
     expected.mend_length();
     let server = Server::start(case.server, script::of(case, &expected.body()));
     let answered = http::parse(&server.exchange(case), true);
     let (expected, answered) = (masked(&expected), masked(&answered));
-    let same_chunks = !case.capture.ends_with(".raw") || expected.chunks == answered.chunks;
+    let same_chunks = !case.is_framed() || expected.chunks == answered.chunks;
     if expected.head == answered.head && expected.body() == answered.body() && same_chunks {
         return None;
     }
