@@ -48,7 +48,11 @@ impl Server {
         let vocabulary = Vocabulary::of(&config.tokenizer);
         // vLLM's ends in a digest of its configuration; here only the model can differ.
         let digest = blake3::hash(config.model.as_bytes()).to_hex();
-        let fingerprint = format!("vllm-{}-{}", config.wire.profile.traits().version, &digest[..8]);
+        let traits = config.wire.profile.traits();
+        let fingerprint = match traits.shape {
+            Shape::OpenAi => format!("fp_{}", &digest[..10]),
+            _ => format!("vllm-{}-{}", traits.version, &digest[..8]),
+        };
         let metrics = Metrics::new(config.wire.profile, &config.model, config.max_model_len, unix_seconds());
         let (metrics, answers) = (Arc::new(metrics), AtomicU64::new(0));
         Self { config, vocabulary, fingerprint, log, metrics, answers }
@@ -117,6 +121,14 @@ impl Route {
         })
     }
 
+    /// The route of `path` on the profile's server: `OpenAI`'s has none of vLLM's own, but for the check that it is up.
+    fn on(shape: Shape, path: &str) -> Option<Self> {
+        Self::find(path).filter(|route| {
+            let shared = matches!(route, Self::Generate(_) | Self::Models | Self::Health);
+            shape != Shape::OpenAi || shared
+        })
+    }
+
     /// The name under which requests to it are counted; those about the server itself are not.
     const fn handler(self) -> Option<&'static str> {
         Some(match self {
@@ -156,7 +168,7 @@ pub(crate) async fn answer(
         } else if let Some(response) = head::preflight(request.method(), request.headers()) {
             response
         } else {
-            let found = Route::find(path);
+            let found = Route::on(server.traits().shape, path);
             let exchange = exchange(&server, found, &request);
             let arrival_ns = connection.arrival_ns();
             let response = route(&server, pacer, connection, found, request, exchange.clone()).await?;

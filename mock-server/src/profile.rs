@@ -34,7 +34,7 @@ impl fmt::Display for Profile {
 /// The details of one profile. Two that agree in a detail share its value; nothing else in the crate asks for a version.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traits {
-    /// What `/version` says.
+    /// What `/version` says, where there is one.
     pub(crate) version: &'static str,
     /// Hex digits of a fresh id.
     pub(crate) id_digits: usize,
@@ -95,7 +95,7 @@ impl Profile {
             Self::Vllm0320 => brief,
             Self::Vllm0330 => Traits { version: "0.33.0", shape: Shape::Third, ..brief },
             Self::OpenAi => Traits {
-                version: "openai",
+                version: "",
                 id_digits: 32,
                 errors: ErrorStyle::OpenAi,
                 shape: Shape::OpenAi,
