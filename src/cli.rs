@@ -68,7 +68,7 @@ enum Command {
     /// Check a tape's digest, index and counts, and that its header makes it again
     Verify(verify::Args),
     /// Send a tape to a server and measure each request
-    Replay(replay::Args),
+    Replay(Box<replay::Args>),
     /// Find the most that a server carries under service level objectives
     Capacity(capacity::Args),
     /// Show a run's figures as a dialect defines them
@@ -93,7 +93,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::exec(args),
         Command::Cat(args) => cat::exec(args),
         Command::Verify(args) => verify::exec(args),
-        Command::Replay(args) => replay::exec(args),
+        Command::Replay(args) => replay::exec(*args),
         Command::Capacity(args) => capacity::exec(args),
         Command::Report(args) => report::exec(args),
         Command::Compare(args) => compare::exec(args),

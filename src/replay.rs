@@ -8,22 +8,30 @@
 //! [`plan`] prepares every body before the clock starts. [`engine`] runs one single-threaded runtime a worker, its
 //! connections pinned to it; each slot holds one [`connection`] and polls it in the task that reads the body. The
 //! [`transport`] under hyper stamps each socket read before anything looks at the bytes. Of each [`exchange`], full parts
-//! of the body, and at its end the rest, go to the collecting thread, which alone parses events ([`reading`], [`sse`],
+//! of the body, and at its end the rest, go to the collecting thread, which parses events ([`reading`], [`sse`],
 //! [`event`]) and makes [`crate::timeline::Timeline`]s.
+//!
+//! [`behaviour`] is what the client does besides: it breaks requests off ([`cancel`]), sends them again ([`retry`]), and
+//! goes on with a conversation from what the server really said.
 //!
 //! [`side`] makes requests beside the measured ones: readiness checks, and the scrapes of a [`scraper`], which reads the
 //! server's own metrics while the run goes on.
 
 mod alarm;
+pub mod behaviour;
 mod busy;
+pub mod cancel;
 mod collector;
 pub mod connection;
 mod drive;
 pub mod engine;
 pub mod event;
 pub mod exchange;
+mod history;
 pub mod plan;
+mod queue;
 pub mod reading;
+pub mod retry;
 pub mod scraper;
 pub mod side;
 mod slot;
@@ -32,6 +40,7 @@ pub mod target;
 pub mod transport;
 mod turnstile;
 
+pub use behaviour::{Behaviour, History};
 pub use engine::{Options, Report, run};
 pub use plan::Plan;
 pub use target::Target;
@@ -71,6 +80,16 @@ pub enum Error {
     /// A body cannot take another model name.
     #[error("request {index}: cannot set the model: the body {reason}")]
     Model {
+        /// The request's index in the tape.
+        index: u64,
+        /// Why not.
+        reason: String,
+    },
+    /// A turn of a conversation cannot take what the server said before it.
+    #[error(
+        "request {index}: cannot take the server's answers: the body {reason}; leave out --history answers to send it as it is"
+    )]
+    History {
         /// The request's index in the tape.
         index: u64,
         /// Why not.

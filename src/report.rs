@@ -102,6 +102,7 @@ mod tests {
             1 => Just(Outcome::NoTokens),
             1 => Just(Outcome::NotSent),
             1 => Just(Outcome::Cancelled),
+            1 => Just(Outcome::CancelledOnPurpose),
             1 => Just(Outcome::Timeout { limit_ms: 5 }),
             1 => Just(Outcome::Truncated { message }),
         ]
@@ -112,7 +113,7 @@ mod tests {
         let usage = (0u32..200, 0u32..200).prop_map(|(prompt_tokens, completion_tokens)| Usage {
             prompt_tokens,
             completion_tokens,
-            cached_tokens: None,
+            ..Usage::default()
         });
         let events = prop::collection::vec((0u64..5, 0u16..1 << 14), 0..12);
         (0u64..10_000_000_000, events, prop::option::of(usage), outcome()).prop_map(
@@ -158,7 +159,7 @@ mod tests {
             prop_assert!(hlog::hlog(&measurement).is_ok());
 
             let requests = native::calculate(&measurement).requests;
-            prop_assert_eq!(requests.total, requests.succeeded + requests.failed + requests.cancelled + requests.not_sent);
+            prop_assert_eq!(requests.total, requests.succeeded + requests.failed + requests.cancelled_on_purpose + requests.cancelled + requests.not_sent);
             for version in vllm::Version::ALL {
                 let outputs = vllm::outputs(&measurement, version, vllm::Arrivals::Scheduled, None);
                 prop_assert_eq!(outputs.len(), timelines.len());

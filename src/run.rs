@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibrate::Calibration;
 use crate::effort::Effort;
+use crate::replay::Behaviour;
 use crate::schedule::{Shape, Slots};
 use crate::scrape::Server;
 use crate::tape::format::{Header, TokenizerId};
@@ -92,6 +93,9 @@ pub struct Workload {
     /// The model's name put in place of the tape's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// How many requests went out with other bodies than the tape's, because they repeat what the server said.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rebuilt: u64,
 }
 
 impl Workload {
@@ -107,8 +111,14 @@ impl Workload {
             tape_digest: None,
             wire_digest: String::new(),
             model: None,
+            rebuilt: 0,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Where a run sent.
@@ -145,6 +155,9 @@ pub struct Traffic {
     /// How long requests were sent, in ms; absent where there was no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_limit_ms: Option<u64>,
+    /// What the client did besides sending each request once.
+    #[serde(default, skip_serializing_if = "Behaviour::is_plain")]
+    pub behaviour: Behaviour,
     /// Sending threads.
     pub workers: u32,
     /// The time limit of each request, in ms.
@@ -155,7 +168,8 @@ pub struct Traffic {
     pub warmup_failures: u64,
 }
 
-/// How the requests of a run ended: `requests` = `succeeded` + all of `failed` + `cancelled` + `not_sent`.
+/// How the requests of a run ended: `requests` = `succeeded` + all of `failed` + `cancelled_on_purpose` + `cancelled`
+/// + `not_sent`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Counts {
     /// Requests that were to be measured.
@@ -164,6 +178,9 @@ pub struct Counts {
     pub succeeded: u64,
     /// Those that failed, by kind.
     pub failed: BTreeMap<String, u64>,
+    /// Those broken off on purpose.
+    #[serde(default)]
+    pub cancelled_on_purpose: u64,
     /// Those cut off by an interruption.
     pub cancelled: u64,
     /// Those never sent, because of an interruption.
@@ -171,6 +188,12 @@ pub struct Counts {
     /// Requests besides, which the run's time limit left out by design.
     #[serde(default)]
     pub left_out: u64,
+    /// How often requests were sent, all attempts together; 0 in runs of before it was kept.
+    #[serde(default)]
+    pub attempts: u64,
+    /// Requests that were sent more than once.
+    #[serde(default)]
+    pub retried: u64,
 }
 
 impl Counts {
@@ -179,14 +202,23 @@ impl Counts {
     pub fn of(requests: u64, timelines: &[Timeline]) -> Self {
         let mut counts = Self { requests, ..Self::default() };
         for timeline in timelines {
+            counts.attempts += timeline.times_sent();
+            counts.retried += u64::from(timeline.times_sent() > 1);
             match timeline.outcome.kind() {
                 "success" => counts.succeeded += 1,
                 "cancelled" => counts.cancelled += 1,
+                "cancelled_on_purpose" => counts.cancelled_on_purpose += 1,
                 "not_sent" => counts.not_sent += 1,
                 kind => *counts.failed.entry(kind.to_owned()).or_default() += 1,
             }
         }
         counts
+    }
+
+    /// All that ended as they were to end.
+    #[must_use]
+    pub fn ended_well(&self) -> u64 {
+        self.succeeded + self.cancelled_on_purpose
     }
 
     /// All that failed.
@@ -198,7 +230,7 @@ impl Counts {
     /// Requests whose end is not on record; any at all is a fault of the program.
     #[must_use]
     pub fn unaccounted(&self) -> u64 {
-        self.requests.abs_diff(self.succeeded + self.all_failed() + self.cancelled + self.not_sent)
+        self.requests.abs_diff(self.ended_well() + self.all_failed() + self.cancelled + self.not_sent)
     }
 }
 
@@ -396,6 +428,9 @@ fn check(timeline: &Timeline) -> Result<(), &'static str> {
     if !events.tokens.is_empty() && events.tokens.len() != events.read.len() {
         return Err("its columns differ in length");
     }
+    if !events.choices.is_empty() && events.choices.len() != events.read.len() {
+        return Err("its columns differ in length");
+    }
     if events.read.iter().any(|read| *read as usize >= reads.at_ns.len()) {
         return Err("an event names a read that is not there");
     }
@@ -412,7 +447,7 @@ mod tests {
         Timeline {
             index,
             reads: Reads { at_ns: vec![5, 6], bytes: vec![1, 2], ..Reads::default() },
-            events: Events { read: vec![1], facts: vec![Facts::DONE], tokens: vec![] },
+            events: Events { read: vec![1], facts: vec![Facts::DONE], ..Events::default() },
             outcome: Outcome::Timeout { limit_ms: 3 },
             ..Timeline::default()
         }
@@ -435,6 +470,7 @@ mod tests {
                 tape_digest: None,
                 wire_digest: "b".to_owned(),
                 model: None,
+                rebuilt: 0,
             },
             target: TargetInfo { url: "http://h".to_owned(), headers: vec![] },
             traffic: Traffic {

@@ -19,7 +19,7 @@ pub struct Timeline {
     /// When the schedule wanted it sent. In a closed loop: when its slot became free.
     pub scheduled_ns: Ns,
     /// When the client began to send it: just before its first byte was handed to the transport, or, where no held
-    /// connection was left, before one was opened for it.
+    /// connection was left, before one was opened for it. Of a request that was sent more than once: for the first time.
     pub dispatched_ns: Ns,
     /// When a connection opened for this request was ready; absent where a held one was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,12 +35,16 @@ pub struct Timeline {
     pub status: Option<u16>,
     /// Each read of the socket that returned bytes while this request was in flight.
     pub reads: Reads,
-    /// Each server-sent event of the response.
+    /// Each server-sent event of the response; none where it was one JSON document.
     pub events: Events,
     /// When the response ended, or the failure was known.
     pub end_ns: Ns,
     /// How it ended.
     pub outcome: Outcome,
+    /// Each attempt, in order, where there were several: all else here is about the last one, but for `scheduled_ns` and
+    /// `dispatched_ns`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
     /// The tape's own count of the prompt's tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_tokens: Option<u32>,
@@ -53,7 +57,7 @@ pub struct Timeline {
     /// The server's own times, from the last event that carried them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_times: Option<ServerTimes>,
-    /// The `id` of the first event that had one (`chatcmpl-…`): what a server's log calls this request.
+    /// The `id` of the first event that had one (`chatcmpl-…`), or of the body: what a server's log calls this request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_id: Option<String>,
     /// The `finish_reason` of the last choice that had one.
@@ -63,6 +67,33 @@ pub struct Timeline {
     /// was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+}
+
+/// One attempt at a request that was sent more than once.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Attempt {
+    /// When the client began to send it.
+    pub dispatched_ns: Ns,
+    /// When the response ended, or the failure was known.
+    pub end_ns: Ns,
+    /// The response's HTTP status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Attempt {
+    /// The attempt that a timeline tells of.
+    #[must_use]
+    pub fn of(timeline: &Timeline) -> Self {
+        Self {
+            dispatched_ns: timeline.dispatched_ns,
+            end_ns: timeline.end_ns,
+            status: timeline.status,
+            outcome: timeline.outcome.clone(),
+        }
+    }
 }
 
 /// The reads of one response's socket, as columns of one length.
@@ -90,9 +121,31 @@ pub struct Events {
     /// (`continuous_usage_stats`); else empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<u32>,
+    /// The index of the choice that each event belongs to (`choices[0].index`), where the response has several; else
+    /// empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<u32>,
 }
 
 impl Events {
+    /// Adds an event. The column of choices begins with the first event that is not of choice 0.
+    pub fn push(&mut self, read: u32, facts: Facts, choice: u32) {
+        if choice > 0 && self.choices.is_empty() {
+            self.choices.resize(self.len(), 0);
+        }
+        if choice > 0 || !self.choices.is_empty() {
+            self.choices.push(choice);
+        }
+        self.read.push(read);
+        self.facts.push(facts);
+    }
+
+    /// The choice that event `i` belongs to.
+    #[must_use]
+    pub fn choice(&self, i: usize) -> u32 {
+        self.choices.get(i).copied().unwrap_or(0)
+    }
+
     /// Number of events.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -107,7 +160,8 @@ impl Events {
 }
 
 /// What one server-sent event carried, as bits. Every dialect decides from these alone what is a token, what ends a
-/// request and what counts as output. "The choice" is `choices[0]`, the only one that the peers look at.
+/// request and what counts as output. "The choice" is `choices[0]`, the only one that the peers look at; servers send
+/// an event for each choice. What stands in an event of the responses API for each bit, `replay::event` says.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Facts(pub u16);
@@ -170,6 +224,12 @@ impl Facts {
         self.any(Facts(visible))
     }
 
+    /// Whether it carries reasoning, under either name.
+    #[must_use]
+    pub const fn is_reasoning(self) -> bool {
+        self.any(Facts::REASONING.with(Facts::REASONING_CONTENT))
+    }
+
     /// Both sets of bits.
     #[must_use]
     pub const fn with(self, other: Facts) -> Facts {
@@ -180,13 +240,17 @@ impl Facts {
 /// The server's own token counts for one request.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Usage {
-    /// `usage.prompt_tokens`.
+    /// `usage.prompt_tokens`; of the responses API, `usage.input_tokens`.
     pub prompt_tokens: u32,
-    /// `usage.completion_tokens`.
+    /// `usage.completion_tokens`, of all choices; of the responses API, `usage.output_tokens`.
     pub completion_tokens: u32,
-    /// `usage.prompt_tokens_details.cached_tokens`, where sent.
+    /// `usage.prompt_tokens_details.cached_tokens` (or of `input_tokens_details`), where sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_tokens: Option<u32>,
+    /// `usage.completion_tokens_details.reasoning_tokens` (or of `output_tokens_details`), where sent: how many of the
+    /// completion's tokens are reasoning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_tokens: Option<u32>,
 }
 
 /// The server's own times for one request (`metrics` of an event; vLLM sends it with the last usage event, if asked).
@@ -207,10 +271,12 @@ pub enum Outcome {
     /// Never sent: the run was interrupted first.
     #[default]
     NotSent,
-    /// A complete response with at least one token.
+    /// A complete response with at least one token, or one embedding.
     Success,
     /// Cut off because the run was interrupted.
     Cancelled,
+    /// Broken off on purpose, as by a user who has seen enough: neither a success nor a failure.
+    CancelledOnPurpose,
     /// No connection could be opened.
     Connect {
         /// The system's reason.
@@ -253,6 +319,7 @@ impl Outcome {
             Outcome::NotSent => "not_sent",
             Outcome::Success => "success",
             Outcome::Cancelled => "cancelled",
+            Outcome::CancelledOnPurpose => "cancelled_on_purpose",
             Outcome::Connect { .. } => "connect",
             Outcome::Timeout { .. } => "timeout",
             Outcome::Status { .. } => "status",
@@ -274,7 +341,7 @@ impl Outcome {
             Outcome::Timeout { limit_ms } => Some(format!("no complete response within {limit_ms} ms")),
             Outcome::Status { body } => Some(body.clone()),
             Outcome::NoTokens => Some("a complete response without a token".to_owned()),
-            Outcome::NotSent | Outcome::Success | Outcome::Cancelled => None,
+            Outcome::NotSent | Outcome::Success | Outcome::Cancelled | Outcome::CancelledOnPurpose => None,
         }
     }
 
@@ -284,14 +351,48 @@ impl Outcome {
         matches!(self, Outcome::Success)
     }
 
-    /// Whether the request was sent and failed by itself (not by an interruption of the run).
+    /// Whether the request was sent and failed by itself (not because it was cut off from this side).
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        !matches!(self, Outcome::Success | Outcome::NotSent | Outcome::Cancelled)
+        !matches!(
+            self,
+            Outcome::Success | Outcome::NotSent | Outcome::Cancelled | Outcome::CancelledOnPurpose
+        )
     }
 }
 
 impl Timeline {
+    /// The timeline of a request's last attempt, after these that failed.
+    #[must_use]
+    pub fn after(mut self, mut failed: Vec<Attempt>) -> Self {
+        if let Some(first) = failed.first() {
+            let last = Attempt::of(&self);
+            self.dispatched_ns = first.dispatched_ns;
+            failed.push(last);
+            self.attempts = failed;
+        }
+        self
+    }
+
+    /// When the client began to send it for the last time.
+    #[must_use]
+    pub fn last_dispatched_ns(&self) -> Ns {
+        self.attempts.last().map_or(self.dispatched_ns, |attempt| attempt.dispatched_ns)
+    }
+
+    /// How often it was sent.
+    #[must_use]
+    pub fn times_sent(&self) -> u64 {
+        if self.outcome == Outcome::NotSent { 0 } else { self.attempts.len().max(1) as u64 }
+    }
+
+    /// What the server said, as far as its reader wanted to hear: nothing where the request failed.
+    #[must_use]
+    pub fn answer(&self) -> Option<&str> {
+        let is_heard = matches!(self.outcome, Outcome::Success | Outcome::CancelledOnPurpose);
+        self.text.as_deref().filter(|text| is_heard && !text.is_empty())
+    }
+
     /// The timeline as user space saw it: each read at the moment it returned.
     #[must_use]
     pub fn as_read(mut self) -> Self {
@@ -310,6 +411,17 @@ impl Timeline {
     #[must_use]
     pub fn event_ns(&self, i: usize) -> Ns {
         self.reads.at_ns[self.events.read[i] as usize]
+    }
+
+    /// When the response's first byte arrived: the first read that returned bytes.
+    #[must_use]
+    pub fn first_byte_ns(&self) -> Option<Ns> {
+        self.reads.at_ns.first().copied()
+    }
+
+    /// When the first event arrived of which `is_wanted`.
+    pub fn first_event_ns(&self, is_wanted: impl Fn(Facts) -> bool) -> Option<Ns> {
+        self.stamped_events().find(|(_, facts)| is_wanted(*facts)).map(|(at, _)| at)
     }
 
     /// Each event's arrival and what it carried, in order.

@@ -173,7 +173,7 @@ mod tests {
         Timeline {
             dispatched_ns: 100,
             reads: Reads { at_ns: reads.to_vec(), bytes: vec![1; reads.len()], ..Reads::default() },
-            events: Events { read: (0..count).collect(), facts, tokens: vec![] },
+            events: Events { read: (0..count).collect(), facts, ..Events::default() },
             outcome: Outcome::Success,
             response_id: Some(id.to_owned()),
             ..Timeline::default()

@@ -2,6 +2,7 @@
 
 mod generate;
 pub(crate) mod head;
+mod respond;
 mod whole;
 
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
@@ -66,6 +68,16 @@ impl Server {
         self.config.wire.profile.traits()
     }
 
+    /// The texts of an answer's tokens, as the insides of JSON strings: words are letters and a space.
+    fn answer_text(&self, key: &RequestKey, tokens: u32) -> Vec<&str> {
+        let mut random = timing::Stream::new(self.config.seed, Purpose::Text, key);
+        let words = self.config.tokenizer.words();
+        (0..tokens)
+            .filter_map(|_| words.get(usize::try_from(random.below(words.len() as u64)).ok()?))
+            .map(|word| word.text.as_str())
+            .collect()
+    }
+
     /// 32 random hex digits: unique within this server, and seeded.
     fn fresh_digits(&self) -> String {
         let number = self.answers.fetch_add(1, Ordering::Relaxed);
@@ -102,6 +114,8 @@ enum Route {
     Metrics,
     Tokenize,
     Detokenize,
+    Responses,
+    Embeddings,
 }
 
 impl Route {
@@ -117,6 +131,8 @@ impl Route {
             "/metrics" => Self::Metrics,
             "/tokenize" => Self::Tokenize,
             "/detokenize" => Self::Detokenize,
+            "/v1/responses" => Self::Responses,
+            "/v1/embeddings" => Self::Embeddings,
             _ => return None,
         })
     }
@@ -124,7 +140,10 @@ impl Route {
     /// The route of `path` on the profile's server: `OpenAI`'s has none of vLLM's own, but for the check that it is up.
     fn on(shape: Shape, path: &str) -> Option<Self> {
         Self::find(path).filter(|route| {
-            let shared = matches!(route, Self::Generate(_) | Self::Models | Self::Health);
+            let shared = matches!(
+                route,
+                Self::Generate(_) | Self::Responses | Self::Embeddings | Self::Models | Self::Health
+            );
             shape != Shape::OpenAi || shared
         })
     }
@@ -136,14 +155,18 @@ impl Route {
             Self::Models => "/v1/models",
             Self::Tokenize => "/tokenize",
             Self::Detokenize => "/detokenize",
+            Self::Responses => "/v1/responses",
+            Self::Embeddings => "/v1/embeddings",
             Self::Health | Self::Ping | Self::Version | Self::Load | Self::Metrics => return None,
         })
     }
 
     const fn method(self) -> Method {
         match self {
-            Self::Generate(_) | Self::Tokenize | Self::Detokenize => Method::POST,
-            _ => Method::GET,
+            Self::Models | Self::Health | Self::Ping | Self::Version | Self::Load | Self::Metrics => {
+                Method::GET
+            }
+            _ => Method::POST,
         }
     }
 }
@@ -239,7 +262,7 @@ async fn route(
             let root = config.wire.model_root.as_deref().unwrap_or(&config.model);
             json(StatusCode::OK, wire::models(&names, root, config.max_model_len, unix_seconds()))
         }
-        Route::Generate(_) | Route::Tokenize | Route::Detokenize => {
+        Route::Generate(_) | Route::Responses | Route::Embeddings | Route::Tokenize | Route::Detokenize => {
             let (parts, body) = request.into_parts();
             let body = match read(server, body).await? {
                 Ok(body) => body,
@@ -256,10 +279,17 @@ async fn route(
                 Route::Tokenize => {
                     tokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body))
                 }
+                Route::Responses => respond::respond(server, pacer, connection, id_of(&parts), &body).await,
+                Route::Embeddings => respond::embed(server, pacer, connection, id_of(&parts), &body).await,
                 _ => detokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body)),
             }
         }
     })
+}
+
+/// The id that a request brings, empty where it brings none.
+fn id_of(parts: &Parts) -> &[u8] {
+    head::request_id(&parts.headers).map_or(&b""[..], HeaderValue::as_bytes)
 }
 
 /// The whole body, or why it is refused. A length that is told is refused before anything is read; one that is not, when

@@ -3,7 +3,9 @@
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::profile::{ErrorStyle, Traits};
+use crate::config::Config;
+use crate::profile::{ErrorStyle, Profile, Traits};
+use crate::request;
 use crate::request::faults::{Fault, MAX_FAULTS};
 use crate::request::python;
 use crate::wire::json_string;
@@ -14,6 +16,9 @@ pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) body: String,
 }
+
+/// Of the endpoints that speak alike in every profile.
+const EARLY: Traits = Profile::Vllm0110.traits();
 
 /// vLLM's source file and line that its 0.11 names when it lists a body's faults.
 const SOURCE_LINE: &str = "File \"/usr/lib/python3/site-packages/vllm/entrypoints/utils.py\", line 583, in";
@@ -65,6 +70,40 @@ impl Refusal {
         let message = format!("{title}  {}", lines.join("\n  "));
         let param = faults.first().map(Fault::param);
         Self::new(traits, status, kind, &message, param.as_deref())
+    }
+
+    /// A check of an endpoint that speaks as vLLM 0.11 does in every profile.
+    pub(crate) fn bad_request(message: &str) -> Self {
+        Self::check(EARLY, message, None)
+    }
+
+    /// A fault of a body's shape, of such an endpoint.
+    pub(crate) fn validation(fault: &str) -> Self {
+        let message = format!("1 validation error:\n  {fault}");
+        Self::new(EARLY, StatusCode::BAD_REQUEST, "Bad Request", &message, None)
+    }
+
+    /// A body that is not JSON, or in which a field has the wrong type, of such an endpoint.
+    pub(crate) fn shape(fault: &serde_json::Error) -> Self {
+        let kind = if fault.is_data() { "type_error" } else { "json_invalid" };
+        Self::validation(&format!(
+            "{{'type': '{kind}', 'loc': ('body',), 'msg': 'JSON decode error: {fault}'}}"
+        ))
+    }
+
+    pub(crate) fn not_found(message: &str) -> Self {
+        Self::new(EARLY, StatusCode::NOT_FOUND, "NotFoundError", message, None)
+    }
+
+    /// Refuses another model than the one that is served.
+    pub(crate) fn unless_served(model: Option<&str>, config: &Config) -> Result<(), Self> {
+        let served = request::served(config);
+        match model {
+            Some(model) if !served.contains(&model) => {
+                Err(Self::unknown_model(config.wire.profile.traits(), model, &served))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn unsupported_media(traits: Traits) -> Self {

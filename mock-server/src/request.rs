@@ -246,11 +246,7 @@ impl Parser<'_> {
             ));
         }
         let fault = |fault: tokentape_tokenizer::Error| self.check(&fault.to_string(), None);
-        let text = if tokenizer.has_chat_template() {
-            tokenizer.render_chat(messages, true).map_err(fault)?
-        } else {
-            contents(list)
-        };
+        let text = rendered(messages, self.config).map_err(fault)?;
         self.check_characters(&text)?;
         if fields.return_token_ids {
             let ids = tokenizer.encode(&text).map_err(fault)?;
@@ -296,6 +292,24 @@ impl Parser<'_> {
 /// The model's names: an answer always has the first.
 pub(crate) fn served(config: &Config) -> Vec<&str> {
     std::iter::once(config.model.as_str()).chain(config.wire.aliases.iter().map(String::as_str)).collect()
+}
+
+/// How many tokens a chat's prompt has.
+pub(crate) fn chat_tokens(messages: &Value, config: &Config) -> Result<usize, Refusal> {
+    if messages.as_array().is_none_or(Vec::is_empty) {
+        return Err(Refusal::bad_request("list index out of range list index out of range"));
+    }
+    rendered(messages, config)
+        .and_then(|text| config.tokenizer.count(&text))
+        .map_err(|fault| Refusal::bad_request(&fault.to_string()))
+}
+
+/// A chat's prompt: the rendered template, where the tokenizer has one.
+fn rendered(messages: &Value, config: &Config) -> Result<String, tokentape_tokenizer::Error> {
+    if config.tokenizer.has_chat_template() {
+        return config.tokenizer.render_chat(messages, true);
+    }
+    Ok(contents(messages.as_array().map_or(&[][..], Vec::as_slice)))
 }
 
 /// The text of all messages, one a line.

@@ -49,6 +49,8 @@ pub(crate) enum Purpose {
     Timing,
     /// An id.
     Id,
+    /// An embedding.
+    Embedding,
 }
 
 /// What a request is known by in every random choice about it: the digest of its path, its `X-Request-Id` and its
@@ -77,6 +79,7 @@ impl Stream {
             Purpose::Text => "tokentape-mock text",
             Purpose::Timing => "tokentape-mock timing",
             Purpose::Id => "tokentape-mock id",
+            Purpose::Embedding => "tokentape-mock embedding",
         };
         let mut hasher = blake3::Hasher::new_derive_key(purpose);
         hasher.update(&seed.to_le_bytes());

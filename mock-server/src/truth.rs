@@ -83,10 +83,12 @@ pub struct Record {
 pub enum EventKind {
     /// The whole body of an answer that is no stream.
     Body,
-    /// `data: [DONE]`.
+    /// `data: [DONE]`; of `/v1/responses`, `response.completed`.
     Done,
     /// An event that only tells why a choice ended.
     Finish,
+    /// An event of `/v1/responses` that carries no token.
+    Frame,
     /// The chunk that only names the assistant's role.
     Role,
     /// One token, or those of one output.

@@ -141,6 +141,19 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
+    /// The events of a text, each so many bytes of it, each due with the token before it.
+    pub(crate) fn new(text: String, lengths: Vec<usize>, kinds: Vec<EventKind>) -> Self {
+        let mut token = None;
+        let place = |kind: &EventKind| {
+            if *kind == EventKind::Token {
+                token = Some(token.map_or(0, |token: u32| token + 1));
+            }
+            Some(token.unwrap_or(0))
+        };
+        let tokens = kinds.iter().map(place).collect();
+        Self { bytes: text.into(), lengths: lengths.into_iter(), kinds, tokens }
+    }
+
     /// What each event is, whether or not it has been taken.
     pub(crate) fn kinds(&self) -> &[EventKind] {
         &self.kinds

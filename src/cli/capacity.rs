@@ -141,7 +141,7 @@ impl Probe {
             let wanted = in_flight.ceil();
             against.push(format!("the load has {wanted} requests in flight, and {sent} were sent"));
         }
-        let is_servers = !missed.is_empty() || info.counts.succeeded != info.counts.requests;
+        let is_servers = !missed.is_empty() || info.counts.ended_well() != info.counts.requests;
         let limited_by = match (is_servers, info.verdict.valid) {
             (true, _) => None,
             (false, false) => Some(Limit::Client),

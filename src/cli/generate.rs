@@ -59,6 +59,10 @@ enum ApiArg {
     Chat,
     /// /v1/completions: the prompt as it is
     Completions,
+    /// /v1/embeddings: the prompt is the input; no output tokens are asked for
+    Embeddings,
+    /// /v1/responses: the prompt is the input
+    Responses,
 }
 
 impl From<ApiArg> for Api {
@@ -66,6 +70,8 @@ impl From<ApiArg> for Api {
         match api {
             ApiArg::Chat => Api::Chat,
             ApiArg::Completions => Api::Completions,
+            ApiArg::Embeddings => Api::Embeddings,
+            ApiArg::Responses => Api::Responses,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `tokentape replay`: send a tape to a server and measure each request.
 
+pub(super) mod behaviour;
 mod scrape;
 pub(super) mod server;
 pub(super) mod traffic;
@@ -8,6 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use self::behaviour::BehaviourArgs;
 use self::scrape::ScrapeArgs;
 use self::server::ServerArgs;
 use self::traffic::{Traffic as Asked, TrafficArgs};
@@ -46,6 +48,8 @@ pub(super) struct Args {
     #[command(flatten)]
     traffic: TrafficArgs,
     #[command(flatten)]
+    behaviour: BehaviourArgs,
+    #[command(flatten)]
     judging: Judging,
     #[command(flatten)]
     scrape: ScrapeArgs,
@@ -83,10 +87,11 @@ Examples:
   tokentape replay load.tape.zst --url http://127.0.0.1:8000 --rate 20 --duration 60s -o runs/poisson
   tokentape replay load.tape.zst --url http://127.0.0.1:8000 --as-recorded --speed 2 -o runs/twice
   tokentape replay load.tape.zst --url http://127.0.0.1:8000 --concurrency 1,10,50 -o runs/sweep
+  tokentape replay load.tape.zst --url http://127.0.0.1:8000 --cancel-after 20tok --cancel-share 10% -o runs/impatient
   tokentape replay load.tape.zst --url https://gateway.example/v1 --api-key-env API_KEY --concurrency 8 -o runs/gate
 
 Ctrl-C ends the run in order: requests in flight are cut, and what was measured is kept.
-The exit code is 1 if any request failed or was not sent. A run can be INVALID for other reasons too: the client was
+The exit code is 1 if any request failed or was not sent; one that --cancel-after broke off did not fail. A run can be INVALID for other reasons too: the client was
 too slow for what it measured. With --strict, that is exit code 1 as well.";
 
 pub(super) fn exec(args: Args) -> Outcome {
@@ -130,7 +135,10 @@ impl Args {
     ) -> Job<'a> {
         let server = (&self.server, &self.selection);
         let job = Job::new(&self.tape, target.clone(), server, traffic, output);
-        Job { scrape: self.scrape.interval(), ..job.with(self.force, self.quiet, *thresholds) }
+        let mut job = job.with(self.force, self.quiet, *thresholds);
+        job.scrape = self.scrape.interval();
+        job.options.behaviour = self.behaviour.behaviour();
+        job
     }
 }
 
@@ -350,7 +358,8 @@ impl Sending<'_> {
             duration_ns: report.duration_ns,
             workload: Workload {
                 workload_digest: plan.workload_digest,
-                wire_digest: plan.wire_digest,
+                wire_digest: report.wire_digest.clone().unwrap_or(plan.wire_digest),
+                rebuilt: report.rebuilt,
                 ..workload
             },
             target: TargetInfo { url: target.url.clone(), headers: target.header_names() },
@@ -361,6 +370,7 @@ impl Sending<'_> {
                 shape: pace.shape,
                 window_ns: pace.window,
                 slots: options.slots,
+                behaviour: options.behaviour.clone(),
                 duration_limit_ms: options
                     .duration
                     .map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
@@ -415,7 +425,10 @@ pub(super) fn now() -> String {
 impl From<replay::Error> for Failure {
     fn from(error: replay::Error) -> Self {
         match error {
-            replay::Error::Tape(_) | replay::Error::Model { .. } | replay::Error::Empty => Self::input(error),
+            replay::Error::Tape(_)
+            | replay::Error::Model { .. }
+            | replay::Error::History { .. }
+            | replay::Error::Empty => Self::input(error),
             replay::Error::Url { .. } | replay::Error::Header { .. } | replay::Error::EmptyWindow => {
                 Self::usage(error)
             }

@@ -22,7 +22,7 @@ struct Row {
     verdict: String,
     valid: bool,
     #[serde(skip)]
-    all_succeeded: bool,
+    all_well: bool,
     left_out: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     goodput: Option<Good>,
@@ -41,7 +41,7 @@ impl Sweep {
             run: name.to_owned(),
             verdict: info.verdict.line(),
             valid: info.verdict.valid,
-            all_succeeded: info.counts.succeeded == info.counts.requests,
+            all_well: info.counts.ended_well() == info.counts.requests,
             left_out: info.counts.left_out,
             goodput: self.goodput.map(|goodput| Good::of(&measurement(info, report), goodput)),
             metrics: metrics.clone(),
@@ -87,10 +87,10 @@ impl Sweep {
         serde_json::to_string_pretty(&self.rows).unwrap_or_default()
     }
 
-    /// A sweep is as good as the worst of its runs: one in which any request did not succeed fails it; if `strict`,
+    /// A sweep is as good as the worst of its runs: one in which any request did not end well fails it; if `strict`,
     /// one that is INVALID for any reason.
     pub(super) fn judge(&self, strict: bool) -> Outcome {
-        let is_bad = |row: &&Row| !row.all_succeeded || (strict && !row.valid);
+        let is_bad = |row: &&Row| !row.all_well || (strict && !row.valid);
         let bad = self.rows.iter().filter(is_bad).map(|row| format!("{}: {}", row.run, row.verdict));
         let bad: Vec<String> = bad.collect();
         if bad.is_empty() { Ok(()) } else { Err(Failure::run(bad.join("; "))) }

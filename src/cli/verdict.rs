@@ -43,10 +43,10 @@ impl Judging {
     }
 }
 
-/// A run in which any request did not succeed is a failure. One that is INVALID for another reason is not, but stderr
+/// A run in which any request did not end well is a failure. One that is INVALID for another reason is not, but stderr
 /// has it.
 pub(super) fn judge(info: &RunInfo, report: &Report) -> Outcome {
-    if info.counts.succeeded != info.counts.requests {
+    if info.counts.ended_well() != info.counts.requests {
         return Err(failure(info, report));
     }
     if !info.verdict.valid {

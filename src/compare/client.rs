@@ -32,13 +32,14 @@ pub(super) fn undelayed(timelines: &[Timeline], duration_ns: Ns, closed_loop: bo
     (moved, duration_ns.saturating_sub(shorter_by))
 }
 
-/// From scheduled to dispatched, and from dispatched to written.
+/// From scheduled to dispatched, and from dispatched (for the last time) to written.
 fn delays(timeline: &Timeline) -> (Ns, Ns) {
     let late = timeline.dispatched_ns.saturating_sub(timeline.scheduled_ns);
     // A server may answer before it has read everything; then only the time before its answer was the client's.
     let answered = timeline.reads.at_ns.first().copied().unwrap_or(Ns::MAX);
-    let written = timeline.written_ns.unwrap_or(timeline.dispatched_ns).min(answered);
-    (late, written.saturating_sub(timeline.dispatched_ns))
+    let dispatched = timeline.last_dispatched_ns();
+    let written = timeline.written_ns.unwrap_or(dispatched).min(answered);
+    (late, written.saturating_sub(dispatched))
 }
 
 fn sent_earlier(timeline: &Timeline, sending: Ns, earlier: Ns) -> Timeline {

@@ -38,12 +38,12 @@ fn answer(
         dispatched_ns,
         written_ns: Some(written),
         status: Some(200),
-        events: Events { read: (0..reads).collect(), facts, tokens: Vec::new() },
+        events: Events { read: (0..reads).collect(), facts, ..Events::default() },
         reads: Reads { bytes: vec![1; at_ns.len()], at_ns, ..Reads::default() },
         end_ns,
         outcome: Outcome::Success,
         input_tokens: Some(prompt_tokens),
-        usage: Some(Usage { prompt_tokens, completion_tokens: reads - 2, cached_tokens: None }),
+        usage: Some(Usage { prompt_tokens, completion_tokens: reads - 2, ..Usage::default() }),
         ..Timeline::default()
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// The endpoint that requests are made for.
+/// The endpoint that requests are made for. The peers' samplers know chat and completions.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Api {
@@ -14,6 +14,10 @@ pub enum Api {
     Chat,
     /// `/v1/completions`: the prompt is sent as it is.
     Completions,
+    /// `/v1/embeddings`: the prompt is the one input, and nothing is generated.
+    Embeddings,
+    /// `/v1/responses`: the prompt is the input.
+    Responses,
 }
 
 impl Api {
@@ -23,7 +27,15 @@ impl Api {
         match self {
             Api::Chat => "/v1/chat/completions",
             Api::Completions => "/v1/completions",
+            Api::Embeddings => "/v1/embeddings",
+            Api::Responses => "/v1/responses",
         }
+    }
+
+    /// Whether its answers are generated token by token.
+    #[must_use]
+    pub fn generates(self) -> bool {
+        self != Api::Embeddings
     }
 }
 
@@ -32,18 +44,22 @@ impl fmt::Display for Api {
         f.write_str(match self {
             Api::Chat => "chat",
             Api::Completions => "completions",
+            Api::Embeddings => "embeddings",
+            Api::Responses => "responses",
         })
     }
 }
 
 /// The keys that differ from request to request, or have a flag of their own: an extra body may not set them.
-pub(super) const RESERVED: [&str; 5] = ["model", "messages", "prompt", "max_completion_tokens", "max_tokens"];
+pub(super) const RESERVED: [&str; 7] =
+    ["model", "messages", "prompt", "input", "max_completion_tokens", "max_output_tokens", "max_tokens"];
 
 /// The bytes of a body around its prompt and its number of output tokens.
 #[derive(Debug)]
 pub(super) struct Body {
     head: String,
-    middle: &'static str,
+    /// What stands before the number of output tokens, where there is one.
+    middle: Option<&'static str>,
     tail: String,
 }
 
@@ -64,16 +80,29 @@ impl Body {
         let (head, middle) = match fixed.api {
             Api::Chat => (
                 format!(r#"{{"model":{model},"messages":[{{"role":"user","content":"#),
-                r#"}],"max_completion_tokens":"#,
+                Some(r#"}],"max_completion_tokens":"#),
             ),
-            Api::Completions => (format!(r#"{{"model":{model},"prompt":"#), r#","max_tokens":"#),
+            Api::Completions => (format!(r#"{{"model":{model},"prompt":"#), Some(r#","max_tokens":"#)),
+            Api::Embeddings => (format!(r#"{{"model":{model},"input":"#), None),
+            Api::Responses => (format!(r#"{{"model":{model},"input":"#), Some(r#","max_output_tokens":"#)),
         };
         let mut rest = Map::new();
         if let Some(temperature) = fixed.temperature {
             rest.insert("temperature".to_owned(), Value::Number(temperature.clone()));
         }
-        rest.insert("stream".to_owned(), json!(true));
-        rest.insert("stream_options".to_owned(), json!({"include_usage": true}));
+        match fixed.api {
+            Api::Chat | Api::Completions => {
+                rest.insert("stream".to_owned(), json!(true));
+                rest.insert("stream_options".to_owned(), json!({"include_usage": true}));
+            }
+            Api::Embeddings => {
+                rest.insert("encoding_format".to_owned(), json!("float"));
+            }
+            // The counts come unasked.
+            Api::Responses => {
+                rest.insert("stream".to_owned(), json!(true));
+            }
+        }
         if fixed.ignore_eos {
             rest.insert("ignore_eos".to_owned(), json!(true));
         }
@@ -89,8 +118,8 @@ impl Body {
     /// The body of one request.
     pub(super) fn of(&self, prompt: &str, output_tokens: u32) -> Vec<u8> {
         let prompt = json!(prompt).to_string();
-        let output_tokens = output_tokens.to_string();
-        [&self.head, prompt.as_str(), self.middle, &output_tokens, &self.tail].concat().into_bytes()
+        let limit = self.middle.map(|middle| format!("{middle}{output_tokens}")).unwrap_or_default();
+        [&self.head, prompt.as_str(), &limit, &self.tail].concat().into_bytes()
     }
 }
 
@@ -114,6 +143,18 @@ mod tests {
         assert_eq!(
             body(Api::Completions, Some("0.70"), true, &json!({})),
             r#"{"model":"m\"1","prompt":"say \"é\"\n","max_tokens":7,"temperature":0.7,"stream":true,"stream_options":{"include_usage":true},"ignore_eos":true}"#
+        );
+    }
+
+    #[test]
+    fn the_other_endpoints() {
+        assert_eq!(
+            body(Api::Responses, Some("0"), false, &json!({"stream": false})),
+            r#"{"model":"m\"1","input":"say \"é\"\n","max_output_tokens":7,"temperature":0,"stream":false}"#
+        );
+        assert_eq!(
+            body(Api::Embeddings, None, false, &json!({"dimensions": 8})),
+            r#"{"model":"m\"1","input":"say \"é\"\n","encoding_format":"float","dimensions":8}"#
         );
     }
 

@@ -23,7 +23,7 @@ pub struct Params {
     pub requests: u64,
     /// Tokens of each prompt, without its prefix.
     pub input_tokens: Lengths,
-    /// Tokens to ask for in each answer.
+    /// Tokens to ask for in each answer; of embeddings, nothing is asked.
     pub output_tokens: Lengths,
     /// Spreads both lengths around their single number: see [`Lengths::spread`].
     pub range_ratio: f64,
@@ -104,7 +104,13 @@ impl Params {
             return Err(Error::Parameter { flag: "--prefix-tokens", reason });
         }
         if self.count_template && self.api != Api::Chat {
-            return wrong("--count-template", "needs --api chat: a completion has no template");
+            return wrong("--count-template", "needs --api chat: nothing else has a template");
+        }
+        if !self.api.generates() && self.temperature.is_some() {
+            return wrong("--temperature", "needs another --api: an embedding is not sampled");
+        }
+        if !self.api.generates() && self.ignore_eos {
+            return wrong("--ignore-eos", "needs another --api: an embedding has no end of text");
         }
         if let Some(key) = RESERVED.into_iter().find(|&key| self.extra_body.contains_key(key)) {
             let reason = format!("may not set {key:?}: the generator writes it");
@@ -211,7 +217,7 @@ impl<'a> Random<'a> {
             path: self.params.api.path().to_owned(),
             body: self.body.of(&made.text, output),
             input_tokens: Some(u32::try_from(made.tokens).unwrap_or(u32::MAX)),
-            output_tokens: Some(output),
+            output_tokens: self.params.api.generates().then_some(output),
             session: None,
         };
         Ok(Item { request, exact: made.tokens == wanted })

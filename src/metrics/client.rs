@@ -115,7 +115,7 @@ fn first_token_read_delay(timeline: &Timeline) -> Option<f64> {
 }
 
 fn write_delay(timeline: &Timeline) -> Option<f64> {
-    let ready = timeline.dispatched_ns.max(timeline.connected_ns.unwrap_or(0));
+    let ready = timeline.last_dispatched_ns().max(timeline.connected_ns.unwrap_or(0));
     timeline.written_ns.map(|written| written.saturating_sub(ready) as f64)
 }
 
@@ -178,7 +178,7 @@ mod tests {
             events: Events {
                 read: (0..u32::try_from(reads_us.len()).unwrap()).collect(),
                 facts: vec![TOKEN; reads_us.len()],
-                tokens: Vec::new(),
+                ..Events::default()
             },
             outcome: Outcome::Success,
             ..Timeline::default()

@@ -51,7 +51,7 @@ mod tests {
             events: Events {
                 read: events.iter().map(|event| event.0).collect(),
                 facts: events.iter().map(|event| event.1).collect(),
-                tokens: Vec::new(),
+                ..Events::default()
             },
             ..Timeline::default()
         };

@@ -5,22 +5,31 @@
 //!   character) or ever (the end of text). The opening event that only names the role, the finish event with an empty
 //!   delta and the usage event are none.
 //! - **TTFT**, time to first token: the first output event, from the send.
-//! - **ITL**, inter-token latency: the gaps between one request's consecutive output events, pooled over requests.
+//! - **ITL**, inter-token latency: the gaps between the consecutive output events of one choice of a request, pooled
+//!   over choices and requests.
 //! - **TPOT**, time per output token: `(last output event - first output event) / (output tokens - 1)` of each
-//!   request with more than one output token. Unlike ITL it does not change with how many tokens share an event.
+//!   request with more than one output token. Unlike ITL it does not change with how many tokens share an event. Of a
+//!   request with several choices: the sum of their spans over `output tokens - choices`.
 //! - **E2EL**, end-to-end latency: the end of the response, from the send. The end is the `[DONE]` event, the moment
 //!   from which a client may act on the whole answer; without one, the last event.
+//! - Where requests were sent more than once, all of these count from the first send, so that no failure is hidden; TTFT
+//!   and E2EL also from the last one.
 //! - TTFT and E2EL also **from the scheduled time**: what a user feels who arrived when the schedule said so. Where
 //!   the client or the server falls behind, the difference is the waiting that the plain figures hide.
 //! - **Throughput**: the successes' requests and tokens over the measured window.
+//! - A response that is no stream has an end and token counts, and neither TTFT, ITL nor TPOT. So have embeddings.
 //!
-//! An event's time is the stamp of the socket read that completed it. Only successful requests have latencies.
+//! An event's time is the stamp of the socket read that completed it. Only successful requests have latencies and count
+//! for throughput; a request that was broken off on purpose is counted, and no more.
 //! Statistics are those of numpy 2.3 and later: population standard deviation, percentiles interpolated linearly.
+
+mod firsts;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+pub use self::firsts::Firsts;
 use super::Measurement;
 use super::stats::{self, Numpy};
 use crate::timeline::{Facts, Ns, Outcome, Timeline};
@@ -40,6 +49,10 @@ pub struct Samples {
     pub e2el_ns: Vec<f64>,
     /// End of the response, from the scheduled time.
     pub e2el_from_scheduled_ns: Vec<f64>,
+    /// First output event, from the last send.
+    pub ttft_from_last_attempt_ns: Vec<f64>,
+    /// End of the response, from the last send.
+    pub e2el_from_last_attempt_ns: Vec<f64>,
 }
 
 /// The figures of a run. Serialised, this is the JSON report: the field names, with their units, are its keys.
@@ -61,6 +74,8 @@ pub struct Metrics {
     pub tokens: Tokens,
     /// Successful requests a second.
     pub request_throughput_per_s: f64,
+    /// Input tokens a second.
+    pub input_throughput_tokens_per_s: f64,
     /// Output tokens a second.
     pub output_throughput_tokens_per_s: f64,
     /// Input and output tokens a second.
@@ -69,6 +84,8 @@ pub struct Metrics {
     pub ttft_ms: Distribution,
     /// Time to first token from the scheduled time.
     pub ttft_from_scheduled_ms: Distribution,
+    /// Time to the first of each thing that a response may bring.
+    pub first_ms: Firsts,
     /// Inter-token latency.
     pub itl_ms: Distribution,
     /// Time per output token.
@@ -77,9 +94,16 @@ pub struct Metrics {
     pub e2el_ms: Distribution,
     /// End-to-end latency from the scheduled time.
     pub e2el_from_scheduled_ms: Distribution,
+    /// Time to first token from the last attempt; none where every request was sent once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttft_from_last_attempt_ms: Option<Distribution>,
+    /// End-to-end latency from the last attempt; none where every request was sent once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub e2el_from_last_attempt_ms: Option<Distribution>,
 }
 
-/// How many requests there were, and how they ended; `total = succeeded + failed + cancelled + not_sent`.
+/// How many requests there were, and how they ended; `total = succeeded + failed + cancelled_on_purpose + cancelled +
+/// not_sent`.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Requests {
     /// All of them.
@@ -90,10 +114,16 @@ pub struct Requests {
     pub failed: u64,
     /// The failures by [`Outcome::kind`].
     pub failed_by_kind: BTreeMap<&'static str, u64>,
+    /// Broken off on purpose.
+    pub cancelled_on_purpose: u64,
     /// Cut off by an interruption of the run.
     pub cancelled: u64,
     /// Never sent.
     pub not_sent: u64,
+    /// How often they were sent, all attempts together.
+    pub attempts: u64,
+    /// Sent more than once.
+    pub retried: u64,
 }
 
 /// Token and event counts of the successful requests.
@@ -103,12 +133,18 @@ pub struct Tokens {
     pub input: u64,
     /// Output tokens: the server's counts, else the number of output events.
     pub output: u64,
+    /// Of the input, tokens that the server had in its prefix cache; absent where it told for no request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached: Option<u64>,
+    /// Of the output, tokens of reasoning; absent where the server told for no request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<u64>,
     /// Requests whose output tokens are a count of events, because the server sent no count.
     pub requests_without_usage: u64,
     /// Output events.
     pub output_events: u64,
-    /// Output events that share their socket read with another of the same response: their gap of 0 says nothing
-    /// about the server.
+    /// Output events that share their socket read with another of the same choice: their gap of 0 says nothing about
+    /// the server.
     pub merged_read_events: u64,
     /// `merged_read_events / output_events`.
     pub merged_read_share: f64,
@@ -184,6 +220,7 @@ pub fn calculate(measurement: &Measurement<'_>) -> Metrics {
     let rate = |count: u64| {
         if window_s > 0.0 { count as f64 / window_s } else { 0.0 }
     };
+    let last_attempt = |ns: Vec<f64>| (requests.retried > 0).then(|| Distribution::of(ns));
     Metrics {
         dialect: super::Dialect::Native.name(),
         window_s,
@@ -191,12 +228,16 @@ pub fn calculate(measurement: &Measurement<'_>) -> Metrics {
         request_rate_per_s: measurement.request_rate,
         peak_concurrency: peak_concurrency(measurement.timelines),
         request_throughput_per_s: rate(requests.succeeded),
+        input_throughput_tokens_per_s: rate(tokens.input),
         output_throughput_tokens_per_s: rate(tokens.output),
         total_throughput_tokens_per_s: rate(tokens.input + tokens.output),
+        ttft_from_last_attempt_ms: last_attempt(samples.ttft_from_last_attempt_ns),
+        e2el_from_last_attempt_ms: last_attempt(samples.e2el_from_last_attempt_ns),
         requests,
         tokens,
         ttft_ms: Distribution::of(samples.ttft_ns),
         ttft_from_scheduled_ms: Distribution::of(samples.ttft_from_scheduled_ns),
+        first_ms: Firsts::of(measurement),
         itl_ms: Distribution::of(samples.itl_ns),
         tpot_ms: Distribution::of(samples.tpot_ns),
         e2el_ms: Distribution::of(samples.e2el_ns),
@@ -218,21 +259,31 @@ impl Samples {
     /// Adds one successful request.
     pub(super) fn add(&mut self, timeline: &Timeline) {
         let since_send = |at: Ns| at.saturating_sub(timeline.dispatched_ns) as f64;
+        let since_last = |at: Ns| at.saturating_sub(timeline.last_dispatched_ns()) as f64;
         let since_schedule = |at: Ns| at.saturating_sub(timeline.scheduled_ns) as f64;
 
-        let outputs: Vec<Ns> = output_events(timeline).map(|i| timeline.event_ns(i)).collect();
-        if let (Some(&first), Some(&last)) = (outputs.first(), outputs.last()) {
+        if let Some(first) = output_events(timeline).next() {
+            let first = timeline.event_ns(first);
             self.ttft_ns.push(since_send(first));
             self.ttft_from_scheduled_ns.push(since_schedule(first));
-            self.itl_ns.extend(outputs.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64));
-            let tokens = output_tokens(timeline).count;
-            if tokens > 1 {
-                self.tpot_ns.push(last.saturating_sub(first) as f64 / (tokens - 1) as f64);
+            self.ttft_from_last_attempt_ns.push(since_last(first));
+            let mut span = 0;
+            let choices = outputs_by_choice(timeline);
+            for outputs in &choices {
+                let at = |i: usize| timeline.event_ns(i);
+                let gaps = outputs.windows(2).map(|pair| at(pair[1]).saturating_sub(at(pair[0])));
+                self.itl_ns.extend(gaps.map(|gap| gap as f64));
+                span += at(outputs[outputs.len() - 1]).saturating_sub(at(outputs[0]));
+            }
+            let after_first = output_tokens(timeline).count.saturating_sub(choices.len() as u64);
+            if after_first > 0 {
+                self.tpot_ns.push(span as f64 / after_first as f64);
             }
         }
         let end = response_end(timeline);
         self.e2el_ns.push(since_send(end));
         self.e2el_from_scheduled_ns.push(since_schedule(end));
+        self.e2el_from_last_attempt_ns.push(since_last(end));
     }
 }
 
@@ -244,6 +295,15 @@ pub(super) fn succeeded(timelines: &[Timeline]) -> impl Iterator<Item = &Timelin
 pub(super) fn output_events(timeline: &Timeline) -> impl Iterator<Item = usize> + '_ {
     let facts = &timeline.events.facts;
     (0..facts.len()).filter(|&i| facts[i].is_output())
+}
+
+/// The indices of the output events of each choice that has any.
+fn outputs_by_choice(timeline: &Timeline) -> Vec<Vec<usize>> {
+    let mut choices: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for i in output_events(timeline) {
+        choices.entry(timeline.events.choice(i)).or_default().push(i);
+    }
+    choices.into_values().collect()
 }
 
 /// The `[DONE]` event, else the last event, else the end of the body.
@@ -272,9 +332,12 @@ pub(super) fn output_tokens(timeline: &Timeline) -> OutputTokens {
 fn count_requests(timelines: &[Timeline]) -> Requests {
     let mut requests = Requests { total: timelines.len() as u64, ..Requests::default() };
     for timeline in timelines {
+        requests.attempts += timeline.times_sent();
+        requests.retried += u64::from(timeline.times_sent() > 1);
         match &timeline.outcome {
             Outcome::Success => requests.succeeded += 1,
             Outcome::Cancelled => requests.cancelled += 1,
+            Outcome::CancelledOnPurpose => requests.cancelled_on_purpose += 1,
             Outcome::NotSent => requests.not_sent += 1,
             failure => {
                 requests.failed += 1;
@@ -294,10 +357,20 @@ fn count_tokens(timelines: &[Timeline]) -> Tokens {
         tokens.output += output.count;
         tokens.requests_without_usage += u64::from(!output.from_server);
 
-        let reads: Vec<u32> = output_events(timeline).map(|i| timeline.events.read[i]).collect();
-        tokens.output_events += reads.len() as u64;
-        let merged = reads.chunk_by(|a, b| a == b).map(<[u32]>::len).filter(|&events| events > 1);
-        tokens.merged_read_events += merged.sum::<usize>() as u64;
+        let told = |sum: &mut Option<u64>, count: Option<u32>| {
+            if let Some(count) = count {
+                *sum.get_or_insert_default() += u64::from(count);
+            }
+        };
+        told(&mut tokens.cached, timeline.usage.and_then(|usage| usage.cached_tokens));
+        told(&mut tokens.reasoning, timeline.usage.and_then(|usage| usage.reasoning_tokens));
+
+        let read = |i: usize| timeline.events.read[i];
+        for outputs in outputs_by_choice(timeline) {
+            tokens.output_events += outputs.len() as u64;
+            let merged = outputs.chunk_by(|a, b| read(*a) == read(*b)).map(<[usize]>::len);
+            tokens.merged_read_events += merged.filter(|&events| events > 1).sum::<usize>() as u64;
+        }
 
         let silent = |facts: &&Facts| facts.is_output() && !facts.is_visible();
         tokens.silent_events += timeline.events.facts.iter().filter(silent).count() as u64;
@@ -330,7 +403,7 @@ pub(super) fn peak_concurrency(timelines: &[Timeline]) -> u64 {
 #[expect(clippy::float_cmp, reason = "small whole numbers are exact")]
 mod tests {
     use super::*;
-    use crate::timeline::{Events, Reads, Usage};
+    use crate::timeline::{Attempt, Events, Reads, Usage};
 
     const ROLE: Facts = Facts::JSON.with(Facts::CHOICES).with(Facts::ROLE).with(Facts::EMPTY_CONTENT);
     const TEXT: Facts = Facts::JSON.with(Facts::CHOICES).with(Facts::CONTENT);
@@ -350,7 +423,7 @@ mod tests {
             dispatched_ns: sent_ms * MS,
             end_ns: at_ns.last().copied().unwrap_or(sent_ms * MS),
             reads: Reads { bytes: vec![1; at_ns.len()], at_ns, ..Reads::default() },
-            events: Events { read, facts, tokens: Vec::new() },
+            events: Events { read, facts, ..Events::default() },
             outcome: Outcome::Success,
             status: Some(200),
             ..Timeline::default()
@@ -375,13 +448,13 @@ mod tests {
                 (170, &[USAGE]),
             ],
         );
-        request.usage = Some(Usage { prompt_tokens: 7, completion_tokens: 4, cached_tokens: None });
+        request.usage = Some(Usage { prompt_tokens: 7, completion_tokens: 4, ..Usage::default() });
         let metrics = figures(&[request]);
         assert_eq!(metrics.ttft_ms.mean, 20.0);
         assert_eq!((metrics.itl_ms.count, metrics.itl_ms.p50, metrics.itl_ms.max), (2, 15.0, 20.0));
         assert_eq!(metrics.tpot_ms.mean, 10.0);
         assert_eq!(metrics.e2el_ms.mean, 70.0);
-        assert_eq!((metrics.tokens.input, metrics.tokens.output), (7, 4));
+        assert_eq!((metrics.tokens.input, metrics.tokens.output, metrics.tokens.cached), (7, 4, None));
         assert_eq!((metrics.tokens.output_events, metrics.tokens.silent_events), (3, 0));
         assert_eq!(metrics.output_throughput_tokens_per_s, 2.0);
         assert_eq!(metrics.total_throughput_tokens_per_s, 5.5);
@@ -400,6 +473,24 @@ mod tests {
         let metrics = figures(&[request]);
         assert_eq!((metrics.ttft_ms.mean, metrics.ttft_from_scheduled_ms.mean), (10.0, 40.0));
         assert_eq!((metrics.e2el_ms.mean, metrics.e2el_from_scheduled_ms.mean), (15.0, 45.0));
+    }
+
+    #[test]
+    fn an_attempt_that_failed_is_part_of_the_latency() {
+        let failed = Attempt {
+            dispatched_ns: 10 * MS,
+            end_ns: 12 * MS,
+            status: Some(503),
+            outcome: Outcome::Status { body: String::new() },
+        };
+        let twice = timeline(50, &[(60, &[TEXT]), (65, &[Facts::DONE])]).after(vec![failed]);
+        assert_eq!((twice.dispatched_ns, twice.attempts.len()), (10 * MS, 2));
+        let metrics = figures(&[twice, timeline(0, &[(50, &[TEXT]), (55, &[Facts::DONE])])]);
+        assert_eq!((metrics.ttft_ms.mean, metrics.e2el_ms.mean), (50.0, 55.0));
+        let last = (metrics.ttft_from_last_attempt_ms.unwrap(), metrics.e2el_from_last_attempt_ms.unwrap());
+        assert_eq!((last.0.mean, last.1.mean), (30.0, 35.0));
+        assert_eq!((metrics.requests.attempts, metrics.requests.retried), (3, 1));
+        assert_eq!(figures(&[]).ttft_from_last_attempt_ms, None);
     }
 
     #[test]
@@ -431,16 +522,54 @@ mod tests {
             with(truncated()),
             with(Outcome::NoTokens),
             with(Outcome::Cancelled),
+            with(Outcome::CancelledOnPurpose),
             with(Outcome::NotSent),
         ]);
         let requests = metrics.requests;
         assert_eq!(
             requests.total,
-            requests.succeeded + requests.failed + requests.cancelled + requests.not_sent
+            requests.succeeded
+                + requests.failed
+                + requests.cancelled_on_purpose
+                + requests.cancelled
+                + requests.not_sent
         );
         assert_eq!((requests.succeeded, requests.failed), (1, 3));
         assert_eq!(requests.failed_by_kind, BTreeMap::from([("no_tokens", 1), ("truncated", 2)]));
-        assert_eq!((metrics.ttft_ms.count, metrics.peak_concurrency), (1, 5));
+        assert_eq!((requests.cancelled_on_purpose, requests.attempts, requests.retried), (1, 6, 0));
+        assert_eq!((metrics.ttft_ms.count, metrics.peak_concurrency), (1, 6));
+    }
+
+    /// Two tokens of each choice; those of a step share a read.
+    #[test]
+    fn gaps_are_those_of_a_choice() {
+        let mut request =
+            timeline(0, &[(10, &[ROLE, ROLE]), (20, &[TEXT, TEXT]), (30, &[TEXT]), (50, &[TEXT, USAGE])]);
+        request.events.choices = vec![0, 1, 0, 1, 0, 1, 0];
+        request.usage = Some(Usage { completion_tokens: 6, ..Usage::default() });
+        let metrics = figures(&[request]);
+        assert_eq!((metrics.ttft_ms.count, metrics.ttft_ms.mean), (1, 20.0));
+        assert_eq!((metrics.itl_ms.count, metrics.itl_ms.p50, metrics.itl_ms.max), (2, 20.0, 30.0));
+        // Spans of 10 and 30 ms, two tokens after the first of either choice.
+        assert_eq!(metrics.tpot_ms.mean, 10.0);
+        assert_eq!((metrics.tokens.output_events, metrics.tokens.merged_read_events), (4, 0));
+    }
+
+    #[test]
+    fn what_is_no_stream_has_an_end_and_counts() {
+        let mut request = timeline(100, &[(130, &[])]);
+        request.usage = Some(Usage {
+            prompt_tokens: 7,
+            completion_tokens: 4,
+            cached_tokens: Some(3),
+            reasoning_tokens: Some(2),
+        });
+        let metrics = figures(&[request, timeline(0, &[(1, &[TEXT])])]);
+        assert_eq!((metrics.ttft_ms.count, metrics.itl_ms.count, metrics.tpot_ms.count), (1, 0, 0));
+        assert_eq!((metrics.e2el_ms.count, metrics.e2el_ms.max), (2, 30.0));
+        let Tokens { input, output, cached, reasoning, .. } = metrics.tokens;
+        assert_eq!((input, output, cached, reasoning), (7, 5, Some(3), Some(2)));
+        assert_eq!(metrics.input_throughput_tokens_per_s, 3.5);
     }
 
     #[test]

@@ -277,7 +277,7 @@ mod tests {
             events: Events {
                 read: (0..).take(at_ns.len()).collect(),
                 facts: vec![TOKEN; at_ns.len()],
-                tokens: Vec::new(),
+                ..Events::default()
             },
             reads: Reads { bytes: vec![1; at_ns.len()], at_ns, ..Reads::default() },
             outcome: Outcome::Success,

@@ -47,7 +47,8 @@ impl Window {
     ///
     /// Latencies and counts are those of the requests that were sent and ended within it. Throughput is what came
     /// within it, whoever asked for it: requests that ended there; output tokens by the share of their request's
-    /// output events that arrived there; input tokens with their request's first output event.
+    /// output events that arrived there; input tokens with their request's first output event. All tokens of a response
+    /// that is no stream come with its end.
     #[must_use]
     pub fn figures(&self, measurement: &Measurement<'_>) -> Metrics {
         let is_within = |timeline: &&Timeline| {
@@ -61,6 +62,7 @@ impl Window {
         Metrics {
             peak_concurrency: native::peak_concurrency(measurement.timelines),
             request_throughput_per_s: rate(came.requests),
+            input_throughput_tokens_per_s: rate(came.input),
             output_throughput_tokens_per_s: rate(came.output),
             total_throughput_tokens_per_s: rate(came.input + came.output),
             ..native::calculate(&within)
@@ -73,13 +75,13 @@ impl Window {
         for timeline in timelines.iter().filter(|timeline| timeline.outcome.is_success()) {
             came.requests += f64::from(u8::from(is_within(timeline.end_ns)));
             let is_output = |(at, facts): (Ns, Facts)| facts.is_output().then_some(at);
-            let outputs: Vec<Ns> = timeline.stamped_events().filter_map(is_output).collect();
-            let Some(first) = outputs.first() else {
-                continue;
-            };
+            let mut outputs: Vec<Ns> = timeline.stamped_events().filter_map(is_output).collect();
+            if outputs.is_empty() {
+                outputs.push(timeline.end_ns);
+            }
             let share = outputs.iter().filter(|at| is_within(**at)).count() as f64 / outputs.len() as f64;
             came.output += native::output_tokens(timeline).count as f64 * share;
-            if is_within(*first) {
+            if is_within(outputs[0]) {
                 let prompt = timeline.usage.map(|usage| usage.prompt_tokens).or(timeline.input_tokens);
                 came.input += f64::from(prompt.unwrap_or(0));
             }
@@ -170,7 +172,7 @@ mod tests {
             events: Events {
                 read: (0..).take(at_ns.len()).collect(),
                 facts: vec![TOKEN; at_ns.len()],
-                tokens: Vec::new(),
+                ..Events::default()
             },
             reads: Reads { bytes: vec![1; at_ns.len()], at_ns, ..Reads::default() },
             outcome: Outcome::Success,

@@ -1,7 +1,8 @@
 //! Parses what the exchanges bring, in a thread that never takes a processor from the one that reads.
 //!
 //! Parsing may wait: nothing is stamped there. But what waits is memory, so a collector that has fallen behind by
-//! [`BEHIND_NS`] is carried on by the calling thread, which has its fair share of the processors.
+//! [`BEHIND_NS`] is carried on by the calling thread, which has its fair share of the processors. Where later turns of a
+//! conversation wait for what it reads, the calling thread collects from the beginning.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -9,19 +10,24 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use tokentape_pacer::{monotonic_ns, run_in_the_gaps};
 
-use super::exchange::News;
+use super::exchange::{Exchange, News};
+use super::history::Histories;
 use super::reading::Reading;
-use crate::timeline::Timeline;
+use crate::timeline::{Attempt, Timeline};
 
 /// How old news may be when it is read. At fifty thousand events a second that is some 10 MB that wait.
 const BEHIND_NS: u64 = 500_000_000;
 
 /// What becomes of the news of all exchanges.
 #[derive(Debug)]
-pub(super) struct Collector<'r> {
+pub(super) struct Collector<'r, 'p> {
     news: Receiver<News>,
     /// Of each slot's exchange, what has been read of it.
     readings: HashMap<u32, Reading>,
+    /// Of each slot's request, the attempts that failed.
+    attempts: HashMap<u32, Vec<Attempt>>,
+    /// What the server said, where later turns repeat it.
+    histories: Option<&'r mut Histories<'p>>,
     /// The run's start, once it has started.
     start: &'r OnceLock<u64>,
     /// Whether timelines keep the text that was generated.
@@ -38,44 +44,54 @@ pub(super) enum Collected {
 }
 
 /// What the collector's thread tells the calling one.
-enum Told<'r> {
-    Collected(Collected),
+enum Told<'r, 'p> {
+    Collected(Box<Collected>),
     /// It has fallen behind: this is to be carried on.
-    Behind(Collector<'r>),
+    Behind(Collector<'r, 'p>),
 }
 
-impl<'r> Collector<'r> {
+impl<'r, 'p> Collector<'r, 'p> {
     pub(super) fn new(news: Receiver<News>, start: &'r OnceLock<u64>, keeps_text: bool) -> Self {
-        Self { news, readings: HashMap::new(), start, keeps_text }
+        Self { news, readings: HashMap::new(), attempts: HashMap::new(), histories: None, start, keeps_text }
+    }
+
+    /// The same for later turns that repeat what the server said.
+    pub(super) fn with(self, histories: Option<&'r mut Histories<'p>>) -> Self {
+        Self { histories, ..self }
     }
 
     /// Reads all news until every sender is gone, in the gaps that other threads leave, and gives what is complete to
     /// `take` in the calling thread.
     pub(super) fn collect(self, mut take: impl FnMut(Collected)) {
+        if self.histories.is_some() {
+            return self.carry_on(take);
+        }
         let (tell, told) = channel();
         std::thread::scope(|scope| {
             scope.spawn(move || self.collect_in_the_gaps(&tell));
             for told in told {
                 match told {
-                    Told::Collected(collected) => take(collected),
-                    Told::Behind(mut collector) => {
-                        while let Some(news) = collector.next() {
-                            collector.read(news).into_iter().for_each(&mut take);
-                        }
-                    }
+                    Told::Collected(collected) => take(*collected),
+                    Told::Behind(collector) => collector.carry_on(&mut take),
                 }
             }
         });
     }
 
-    fn collect_in_the_gaps(mut self, tell: &Sender<Told<'r>>) {
+    fn carry_on(mut self, mut take: impl FnMut(Collected)) {
+        while let Some(news) = self.next() {
+            self.read(news).into_iter().for_each(&mut take);
+        }
+    }
+
+    fn collect_in_the_gaps(mut self, tell: &Sender<Told<'r, 'p>>) {
         run_in_the_gaps();
         while let Some(news) = self.next() {
             let told_at = news.told_at();
             let collected = self.read(news);
             // The calling thread listens until this one ends.
             if let Some(collected) = collected {
-                drop(tell.send(Told::Collected(collected)));
+                drop(tell.send(Told::Collected(Box::new(collected))));
             }
             if monotonic_ns().saturating_sub(told_at) > BEHIND_NS {
                 drop(tell.send(Told::Behind(self)));
@@ -89,19 +105,46 @@ impl<'r> Collector<'r> {
     }
 
     fn read(&mut self, news: News) -> Option<Collected> {
-        let mut exchange = match news {
+        match news {
             News::Part { slot, part, .. } => {
                 self.readings.entry(slot).or_default().read(part);
-                return None;
+                None
             }
-            News::End(exchange) => *exchange,
-        };
-        let reading = self.readings.remove(&exchange.slot).unwrap_or_default();
-        exchange.keeps_text = self.keeps_text;
+            News::Attempt { exchange, .. } => {
+                let slot = exchange.slot;
+                // The warm-up is sent once.
+                if let Collected::Measured(timeline) = self.finish(*exchange) {
+                    self.attempts.entry(slot).or_default().push(Attempt::of(&timeline));
+                }
+                None
+            }
+            News::End(exchange) => {
+                let failed = self.attempts.remove(&exchange.slot).unwrap_or_default();
+                Some(match self.finish(*exchange) {
+                    Collected::Measured(timeline) => Collected::Measured(timeline.after(failed)),
+                    Collected::WarmUp(timeline) => Collected::WarmUp(timeline),
+                })
+            }
+        }
+    }
+
+    /// What has become of an exchange.
+    fn finish(&mut self, mut exchange: Exchange) -> Collected {
+        let slot = exchange.slot;
+        let reading = self.readings.remove(&slot).unwrap_or_default();
+        let successor = exchange.successor.take();
+        exchange.keeps_text = self.keeps_text || successor.is_some();
         // The warm-up was sent before the start, however late this thread comes to see it.
         let origin = self.start.get().filter(|origin| exchange.dispatched >= **origin);
-        let timeline = exchange.timeline_after(reading, origin.copied().unwrap_or(0));
-        Some(if origin.is_some() { Collected::Measured(timeline) } else { Collected::WarmUp(timeline) })
+        let mut timeline = exchange.timeline_after(reading, origin.copied().unwrap_or(0));
+        if let (Some(successor), Some(histories)) = (successor, &mut self.histories) {
+            let answer = timeline.answer().map(str::to_owned);
+            let body = histories.follow(successor.place, successor.next, answer);
+            // Who waits for it may have been interrupted.
+            drop(successor.body.send(body));
+            timeline.text = timeline.text.filter(|_| self.keeps_text || timeline.usage.is_none());
+        }
+        if origin.is_some() { Collected::Measured(timeline) } else { Collected::WarmUp(timeline) }
     }
 }
 
@@ -127,7 +170,14 @@ mod tests {
             session: None,
         };
         let mut exchange = Exchange::new(&request, 0, 1, 1);
-        exchange.head = Some(Head { status: 200, is_stream: true, encoding: None, read: 0, written: 1 });
+        exchange.head = Some(Head {
+            status: 200,
+            is_stream: true,
+            encoding: None,
+            retry_after: None,
+            read: 0,
+            written: 1,
+        });
         exchange.stamps.reads_at.push(ended);
         exchange.stamps.reads_late.push(0);
         exchange.receive(b"data: {\"choices\":[{\"text\":\"x\",\"finish_reason\":\"stop\"}]}\n\n", 0);

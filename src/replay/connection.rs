@@ -6,9 +6,10 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -153,6 +154,9 @@ impl Connection {
                 }
                 // Copied, so that hyper's read buffer is free again at once.
                 exchange.receive(&data, self.stamps.borrow().last_read());
+                if exchange.is_enough() {
+                    return Ending::CancelledOnPurpose;
+                }
             }
         }
     }
@@ -172,7 +176,10 @@ fn head(response: &http::Response<Incoming>, stamps: &Stamps) -> Head {
         .headers()
         .get(CONTENT_ENCODING)
         .map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_ascii_lowercase());
+    let retry_after =
+        response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     Head {
+        retry_after: retry_after.map(Duration::from_secs),
         encoding: encoding.filter(|encoding| !encoding.is_empty() && encoding != "identity"),
         status: response.status().as_u16(),
         is_stream: content_type.to_ascii_lowercase().starts_with(b"text/event-stream"),

@@ -10,31 +10,40 @@
 //! a schedule it is due at its own time or then; without one, then and after the time that lies between the two on the
 //! tape. So a limit is one of sessions under way, and a slot rests while its user thinks.
 //!
+//! What a request's failure, a user's impatience or a conversation's history change in this is [`Behaviour`]'s.
+//!
 //! One single-threaded runtime a worker; its slots and their connections never leave it. The
 //! [collector](super::collector) parses what the exchanges bring, so that nothing is parsed where stamps are taken.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Barrier, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokentape_pacer::{LEAD_NS, Pacer, monotonic_ns};
-use tokio::sync::watch;
-use tokio::task::{LocalSet, unconstrained};
+use tokentape_pacer::{Pacer, monotonic_ns};
+use tokio::sync::{oneshot, watch};
+use tokio::task::{LocalSet, unconstrained, yield_now};
 
+use super::behaviour::{Behaviour, History};
 use super::busy;
+use super::cancel::{After, Watch};
 use super::collector::{Collected, Collector};
 use super::connection::Connector;
-use super::exchange::{Exchange, News};
-use super::plan::{Prepared, followers};
-use super::slot::{Slot, interrupted};
+use super::exchange::{Exchange, News, Successor};
+use super::history::Histories;
+use super::plan::{Prepared, digest_with, followers};
+use super::queue::{Queue, Turn};
+use super::slot::{Patience, Slot, interrupted};
 use super::turnstile::Turnstile;
 use super::{Error, Plan, Target};
 use crate::effort::{Busy, Effort};
 use crate::schedule::Slots;
 use crate::timeline::{Ns, Timeline};
+
+/// How long before it is due a request is waited for awake, in ns: two thousand requests a second cost a fifth of a
+/// processor more.
+const AWAKE_NS: u64 = 100_000;
 
 /// How to replay.
 #[derive(Clone, Debug)]
@@ -53,6 +62,8 @@ pub struct Options {
     pub workers: usize,
     /// The time limit of each request, from its dispatch.
     pub timeout: Duration,
+    /// What the client does besides sending each request once; the warm-up goes out without any of it.
+    pub behaviour: Behaviour,
     /// Whether each timeline keeps the generated text; else only those without a server's count of its tokens do.
     pub keeps_text: bool,
 }
@@ -67,6 +78,7 @@ impl Default for Options {
             duration: None,
             workers: 1,
             timeout: Duration::from_secs(600),
+            behaviour: Behaviour::default(),
             keeps_text: false,
         }
     }
@@ -87,6 +99,10 @@ pub struct Report {
     pub interrupted: bool,
     /// How many warm-up requests failed.
     pub warmup_failures: usize,
+    /// How many requests went out with other bodies than the plan's, because they repeat what the server said.
+    pub rebuilt: u64,
+    /// The digest of the requests as they were sent, where there are such; those that were not sent count as planned.
+    pub wire_digest: Option<String>,
     /// What sending took of the processors.
     pub effort: Effort,
 }
@@ -111,6 +127,10 @@ pub fn run(
     let at_once = options.concurrency.is_none().then(|| vec![0; plan.requests.len()]);
     let schedule = options.schedule.as_ref().or(at_once.as_ref());
     let until = options.duration.map(|limit| Ns::try_from(limit.as_nanos()).unwrap_or(Ns::MAX));
+    let mut histories = match options.behaviour.history {
+        History::Recorded => None,
+        History::Answers => Some(Histories::new(&plan.requests, &followers(&plan.requests))?),
+    };
     let hands = if options.slots == Slots::Static && options.concurrency.is_some() { slots } else { 1 };
     let shared = Shared {
         target,
@@ -119,7 +139,7 @@ pub fn run(
         workers,
         limited: options.concurrency.is_some(),
         warmup: Queue::new(&plan.warmup),
-        measured: Queue::measured(plan, schedule.map(Vec::as_slice), until, hands),
+        measured: Queue::measured(plan, schedule.map(Vec::as_slice), until, hands, options.behaviour.clone()),
         barrier: Barrier::new(workers),
         start: OnceLock::new(),
         fault: Mutex::new(None),
@@ -137,7 +157,8 @@ pub fn run(
             scope.spawn(move || shared.work(slots.collect(), &told, &interrupt));
         }
         drop(told);
-        Collector::new(news, &shared.start, options.keeps_text).collect(|collected| match collected {
+        let collector = Collector::new(news, &shared.start, options.keeps_text).with(histories.as_mut());
+        collector.collect(|collected| match collected {
             Collected::Measured(timeline) => {
                 on_end(&timeline);
                 timelines.push(timeline);
@@ -170,6 +191,7 @@ pub fn run(
         timelines.push(timeline);
     }
     timelines.sort_by_key(|timeline| timeline.index);
+    let bodies = histories.map(Histories::into_bodies).unwrap_or_default();
     Ok(Report {
         timelines,
         left_out,
@@ -177,108 +199,10 @@ pub fn run(
         duration_ns,
         interrupted,
         warmup_failures,
+        rebuilt: bodies.len() as u64,
+        wire_digest: (!bodies.is_empty()).then(|| digest_with(&plan.requests, &bodies)),
         effort,
     })
-}
-
-/// Requests that slots take in order: those that wait for no other one.
-struct Queue<'p> {
-    requests: &'p [Prepared],
-    /// When each is due, in ns from the run's start.
-    schedule: Option<&'p [Ns]>,
-    /// From when on nothing is given out, in ns from the run's start.
-    until: Option<Ns>,
-    /// The request that each must precede.
-    followers: Vec<Option<usize>>,
-    /// The requests that wait for no other.
-    heads: Vec<usize>,
-    /// The next head of each hand. With n of them, hand h deals out every nth, from the hth on.
-    next: Mutex<Vec<usize>>,
-    /// Which were sent.
-    sent: Vec<AtomicBool>,
-}
-
-/// A request that a slot has taken.
-struct Turn<'p> {
-    /// Its place in the plan.
-    place: usize,
-    request: &'p Prepared,
-    /// When it is due, in ns from the run's start; none where it is to be sent as soon as it is taken.
-    due: Option<Ns>,
-    /// When it was taken.
-    taken: u64,
-}
-
-impl<'p> Queue<'p> {
-    /// Requests of which each may be sent whatever became of the others.
-    fn new(requests: &'p [Prepared]) -> Self {
-        Self {
-            requests,
-            schedule: None,
-            until: None,
-            followers: vec![None; requests.len()],
-            heads: (0..requests.len()).collect(),
-            next: Mutex::new(vec![0]),
-            sent: requests.iter().map(|_| AtomicBool::new(false)).collect(),
-        }
-    }
-
-    /// The measured requests, with their schedule, the run's limit in time, and the sessions' order.
-    fn measured(plan: &'p Plan, schedule: Option<&'p [Ns]>, until: Option<Ns>, hands: usize) -> Self {
-        let followers = followers(&plan.requests);
-        let mut is_head = vec![true; plan.requests.len()];
-        for follower in followers.iter().flatten() {
-            is_head[*follower] = false;
-        }
-        let heads = (0..plan.requests.len()).filter(|place| is_head[*place]).collect();
-        let next = Mutex::new((0..hands).collect());
-        Self { schedule, until, followers, heads, next, ..Self::new(&plan.requests) }
-    }
-
-    /// The next request for this slot, in a run that started then, and the moment of its taking. Both are had under
-    /// one lock: with one hand, tape order is send order, on however many threads.
-    fn take(&self, slot: u32, start: Option<u64>) -> Option<Turn<'p>> {
-        let mut hands = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = hands.len();
-        let next = hands.get_mut(slot as usize % count)?;
-        let place = *self.heads.get(*next)?;
-        let taken = monotonic_ns();
-        let elapsed = taken.saturating_sub(start.unwrap_or(taken));
-        let due = self.scheduled(place);
-        if self.until.is_some_and(|until| elapsed.max(due.unwrap_or(0)) >= until) {
-            return None;
-        }
-        *next += count;
-        Some(Turn { place, request: &self.requests[place], due, taken })
-    }
-
-    /// The turn that waited for this one, which ended then.
-    fn follow(&self, turn: &Turn<'p>, ended: u64, start: u64) -> Option<Turn<'p>> {
-        let place = self.followers.get(turn.place).copied().flatten()?;
-        let request = &self.requests[place];
-        let ended_ns = ended.saturating_sub(start);
-        let due = self.scheduled(place).map_or_else(
-            || ended_ns + request.offset_ns.saturating_sub(turn.request.offset_ns),
-            |scheduled| scheduled.max(ended_ns),
-        );
-        let is_left_out = self.until.is_some_and(|until| due >= until);
-        (!is_left_out).then_some(Turn { place, request, due: Some(due), taken: ended })
-    }
-
-    fn scheduled(&self, place: usize) -> Option<Ns> {
-        // A schedule that ends too soon has its last time for the rest.
-        self.schedule.and_then(|schedule| schedule.get(place).or(schedule.last()).copied())
-    }
-
-    fn mark_sent(&self, turn: &Turn<'p>) {
-        self.sent[turn.place].store(true, Ordering::Relaxed);
-    }
-
-    /// The requests that nobody sent.
-    fn rest(&self) -> Vec<&'p Prepared> {
-        let unsent = self.requests.iter().zip(&self.sent).filter(|(_, sent)| !sent.load(Ordering::Relaxed));
-        unsent.map(|(request, _)| request).collect()
-    }
 }
 
 /// What the workers share.
@@ -321,7 +245,7 @@ impl Shared<'_> {
         };
         let turnstile = Turnstile::new();
         let worker = Worker { shared: self, pacer, turnstile, collector, interrupt: interrupt.clone() };
-        if !self.warmup.requests.is_empty() {
+        if !self.warmup.is_empty() {
             open = local.block_on(&runtime, unconstrained(worker.closed_loop(open, &self.warmup)));
         }
         let before = busy::thread();
@@ -391,7 +315,7 @@ impl<'p> Worker<'_, 'p> {
         let mut free_since = start;
         while !*self.interrupt.borrow() {
             // What has a time of its own keeps to that.
-            if queue.schedule.is_none() {
+            if !queue.is_scheduled() {
                 self.turnstile.pass().await;
             }
             let Some(turn) = queue.take(slot.number, start) else {
@@ -412,6 +336,11 @@ impl<'p> Worker<'_, 'p> {
         queue: &Queue<'p>,
     ) -> (Slot, Option<u64>) {
         loop {
+            // Made on another thread while this user thinks.
+            let own = match turn.body.take() {
+                Some(body) => body.await.ok().map(|body| Box::new(turn.request.with_body(body))),
+                None => None,
+            };
             let (scheduled, dispatched) = match turn.due.map(|due| self.moment(due)) {
                 None => (free_since.unwrap_or(turn.taken), Some(turn.taken)),
                 Some(due) => {
@@ -423,17 +352,59 @@ impl<'p> Worker<'_, 'p> {
                 }
             };
             queue.mark_sent(&turn);
-            let exchange;
-            (slot, exchange) = self.send(slot, turn.request, scheduled, dispatched).await;
+            let request = own.as_deref().unwrap_or(turn.request);
+            let mut exchange;
+            (slot, exchange) = self.persist(slot, request, scheduled, dispatched, &queue.behaviour).await;
             let ended = exchange.ended;
             free_since = Some(ended);
-            // The collector outlives every worker.
-            drop(self.collector.send(News::End(Box::new(exchange))));
-            match queue.follow(&turn, ended, self.moment(0)) {
-                Some(next) if !*self.interrupt.borrow() => turn = next,
-                _ => return (slot, free_since),
+            let mut next = queue.follow(&turn, ended, self.moment(0)).filter(|_| !*self.interrupt.borrow());
+            if let Some(next) = next.as_mut().filter(|_| queue.behaviour.history == History::Answers) {
+                let (body, made) = oneshot::channel();
+                exchange.successor = Some(Successor { place: turn.place, next: next.place, body });
+                next.body = Some(made);
+            }
+            self.tell(News::End(Box::new(exchange)));
+            match next {
+                Some(next) => turn = next,
+                None => return (slot, free_since),
             }
         }
+    }
+
+    /// Sends a request, and again after each failure that asks for it. Gives the last attempt.
+    async fn persist(
+        &self,
+        mut slot: Slot,
+        request: &Prepared,
+        scheduled: u64,
+        mut dispatched: Option<u64>,
+        behaviour: &Behaviour,
+    ) -> (Slot, Exchange) {
+        let mut attempts = 1;
+        loop {
+            let exchange;
+            (slot, exchange) = self.send(slot, request, scheduled, dispatched, behaviour).await;
+            let retry_after = exchange.head.as_ref().and_then(|head| head.retry_after);
+            let wait = behaviour.retry.as_ref().zip(exchange.failure());
+            let Some(wait) = wait.and_then(|(retry, failure)| retry.wait(attempts, failure, retry_after))
+            else {
+                return (slot, exchange);
+            };
+            let wait = Ns::try_from(wait.as_nanos()).unwrap_or(Ns::MAX);
+            tokio::select! {
+                biased;
+                () = interrupted(self.interrupt.clone()) => return (slot, exchange),
+                () = self.wait_until(exchange.ended.saturating_add(wait)) => {}
+            }
+            self.tell(News::Attempt { exchange: Box::new(exchange), at: monotonic_ns() });
+            dispatched = None;
+            attempts += 1;
+        }
+    }
+
+    fn tell(&self, news: News) {
+        // The collector outlives every worker.
+        drop(self.collector.send(news));
     }
 
     /// Sends each request at its time, on the slot that was free last or on a new one.
@@ -472,12 +443,21 @@ impl<'p> Worker<'_, 'p> {
         request: &Prepared,
         scheduled: u64,
         dispatched: Option<u64>,
+        behaviour: &Behaviour,
     ) -> (Slot, Exchange) {
         let Shared { connector, target, timeout, .. } = *self.shared;
+        // Drawn before the moment that counts as the dispatch.
+        let (mut patience, mut watch) = (Patience::new(timeout), None);
+        match behaviour.cancel.and_then(|cancel| cancel.of(request.index)) {
+            Some(After::Tokens(tokens)) => watch = Some(Box::new(Watch::new(tokens))),
+            Some(After::TimeNs(limit)) => patience = patience.or_on_purpose(Duration::from_nanos(limit)),
+            None => {}
+        }
         let dispatched = dispatched.unwrap_or_else(monotonic_ns);
         let mut exchange = Exchange::new(request, slot.number, scheduled, dispatched);
         exchange.collector = Some(self.collector.clone());
-        slot.carry(exchange, request, (connector, target), timeout, self.interrupt.clone()).await
+        exchange.watch = watch;
+        slot.carry(exchange, request, (connector, target), patience, self.interrupt.clone()).await
     }
 
     /// A time of the schedule on the monotonic clock.
@@ -485,10 +465,15 @@ impl<'p> Worker<'_, 'p> {
         self.shared.start.get().copied().unwrap_or(0).saturating_add(due)
     }
 
-    /// Waits for a time of the monotonic clock: never too short, so that nothing is sent before it is due.
+    /// Waits for a time of the monotonic clock: never too short, so that nothing is sent before it is due. The last of
+    /// it is waited awake, with an eye on the sockets: waking up takes the system as long as sending does.
     async fn wait_until(&self, moment: u64) {
-        if moment > monotonic_ns() {
-            self.pacer.sleep_until(moment.saturating_add(LEAD_NS)).await;
+        let nearly = moment.saturating_sub(AWAKE_NS);
+        if nearly > monotonic_ns() {
+            self.pacer.sleep_until(nearly).await;
+        }
+        while monotonic_ns() < moment {
+            yield_now().await;
         }
     }
 }

@@ -1,4 +1,13 @@
 //! What one event's data says: from JSON text to [`Facts`] and counts. Pure.
+//!
+//! Chat and completions send [`chunk`]s, with `choices`; the responses API sends [`typed`] events, told by their `type`.
+//! Of those, `response.output_text.delta` is content, `response.reasoning_text.delta` reasoning, and so on: the bits of
+//! [`Facts`] mean the same for all. A response that is no stream is one [`document`].
+
+mod chunk;
+pub mod document;
+mod typed;
+mod usage;
 
 use std::borrow::Cow;
 
@@ -12,6 +21,8 @@ use crate::timeline::{Facts, ServerTimes, Usage};
 pub struct Meaning<'a> {
     /// What the event carried.
     pub facts: Facts,
+    /// The index of the choice that it belongs to.
+    pub choice: u32,
     /// The server's token counts, where sent.
     pub usage: Option<Usage>,
     /// The server's own times, where sent.
@@ -38,82 +49,6 @@ impl Meaning<'_> {
     }
 }
 
-/// Values that a server may send in more than one shape are kept raw: only their emptiness matters here.
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow, default)]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    object: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    choices: Option<Vec<Choice<'a>>>,
-    #[serde(default)]
-    usage: Option<Counts>,
-    #[serde(borrow, default)]
-    metrics: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(borrow, default)]
-    delta: Option<Delta<'a>>,
-    #[serde(borrow, default)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    finish_reason: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-struct Delta<'a> {
-    #[serde(borrow, default)]
-    role: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    reasoning: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    reasoning_content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    tool_calls: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    function_call: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Counts {
-    #[serde(default)]
-    prompt_tokens: Option<u32>,
-    #[serde(default)]
-    completion_tokens: Option<u32>,
-    #[serde(default)]
-    prompt_tokens_details: Option<PromptDetails>,
-}
-
-#[derive(Deserialize)]
-struct PromptDetails {
-    #[serde(default)]
-    cached_tokens: Option<u32>,
-}
-
-#[derive(Deserialize)]
-struct Times<'a> {
-    #[serde(borrow, default)]
-    queue_time_ms: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    time_to_first_token_ms: Option<&'a RawValue>,
-}
-
-/// The times of a `metrics` object; what is no number is none.
-fn server_times(metrics: &RawValue) -> Option<ServerTimes> {
-    // serde takes an array for a struct too.
-    let object = metrics.get().starts_with('{');
-    let times: Times<'_> = serde_json::from_str(metrics.get()).ok().filter(|_| object)?;
-    let number = |value: Option<&RawValue>| value?.get().parse().ok();
-    Some(ServerTimes { queue_ms: number(times.queue_time_ms), ttft_ms: number(times.time_to_first_token_ms) })
-}
-
 /// Reads one event's data. Data that is no JSON object of the expected shape has no [`Facts::JSON`].
 #[must_use]
 pub fn read(data: &[u8]) -> Meaning<'_> {
@@ -124,51 +59,25 @@ pub fn read(data: &[u8]) -> Meaning<'_> {
     if !data.trim_ascii_start().starts_with(b"{") {
         return Meaning::default();
     }
-    let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
+    let Ok(chunk) = serde_json::from_slice::<chunk::Chunk<'_>>(data) else {
         return Meaning::default();
     };
-    let mut facts = Facts::JSON;
-    let mut set = |condition: bool, fact: Facts| {
-        if condition {
-            facts = facts.with(fact);
-        }
-    };
-    let object = chunk.object.as_deref();
-    set(chunk.error.is_some() || object == Some("error"), Facts::ERROR);
-    set(object == Some("text_completion"), Facts::COMPLETION);
-    set(chunk.usage.is_some(), Facts::USAGE);
-    let mut text = None;
-    let mut finish_reason = None;
-    if let Some(choice) = chunk.choices.and_then(|choices| choices.into_iter().next()) {
-        set(true, Facts::CHOICES);
-        let delta = choice.delta.as_ref();
-        text = delta.and_then(|delta| delta.content).or(choice.text);
-        set(text.is_some_and(is_filled), Facts::CONTENT);
-        set(text.is_some_and(|text| text.get() == "\"\""), Facts::EMPTY_CONTENT);
-        if let Some(delta) = delta {
-            set(delta.role.is_some(), Facts::ROLE);
-            set(delta.reasoning.is_some_and(is_filled), Facts::REASONING);
-            set(delta.reasoning_content.is_some_and(is_filled), Facts::REASONING_CONTENT);
-            set(
-                [delta.tool_calls, delta.function_call].into_iter().flatten().any(is_filled),
-                Facts::TOOL_CALL,
-            );
-        }
-        set(choice.finish_reason.is_some(), Facts::FINISH);
-        finish_reason = choice.finish_reason;
+    match chunk.kind.map(RawValue::get) {
+        Some("\"error\"") => Meaning::of(Facts::JSON.with(Facts::ERROR)),
+        Some(kind) if kind.starts_with("\"response.") => typed::read(data),
+        _ => chunk.meaning(),
     }
-    let usage = chunk.usage.map(|counts| Usage {
-        prompt_tokens: counts.prompt_tokens.unwrap_or(0),
-        completion_tokens: counts.completion_tokens.unwrap_or(0),
-        cached_tokens: counts.prompt_tokens_details.and_then(|details| details.cached_tokens),
-    });
-    let server_times = chunk.metrics.and_then(server_times);
-    Meaning { facts, usage, server_times, id: chunk.id, finish_reason, text }
 }
 
 /// Whether a JSON value is one that Python calls true: not an empty string, list or object.
 fn is_filled(value: &RawValue) -> bool {
     !matches!(value.get(), "\"\"" | "[]" | "{}" | "null" | "false" | "0")
+}
+
+/// A JSON object of which everything may be missing; what is none, or of another shape, is nothing.
+fn lenient<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
+    // serde takes an array for a struct too.
+    value.get().starts_with('{').then(|| serde_json::from_str(value.get()).ok()).flatten()
 }
 
 #[cfg(test)]

@@ -2,11 +2,17 @@
 //! called elsewhere, parses it.
 
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
+use bytes::Bytes;
 use tokentape_pacer::monotonic_ns;
+use tokio::sync::oneshot;
 
+use super::cancel::Watch;
+use super::event::document;
 use super::plan::Prepared;
 use super::reading::{Mark, Part, Reading};
+use super::retry::Failure;
 use super::transport::Stamps;
 use crate::timeline::{Events, Facts, Ns, Outcome, Reads, Timeline};
 
@@ -38,6 +44,8 @@ pub struct Exchange {
     pub handed_on: usize,
     /// Who is given a stream of events in parts; without, it is held as a whole.
     pub collector: Option<Sender<News>>,
+    /// What reads the body here, so that it can be broken off after some tokens.
+    pub(super) watch: Option<Box<Watch>>,
     /// Each read of the socket, and the last write.
     pub stamps: Stamps,
     /// When it ended.
@@ -46,8 +54,12 @@ pub struct Exchange {
     pub ending: Ending,
     /// Whether the timeline is to have the generated text in any case; else only where the server sent no usage.
     pub keeps_text: bool,
+    /// Who waits for what the server said.
+    pub(super) successor: Option<Successor>,
     /// The tape's token counts.
     tokens: (Option<u32>, Option<u32>),
+    /// The request's body.
+    asked: Bytes,
 }
 
 /// A response's head.
@@ -59,10 +71,23 @@ pub struct Head {
     pub is_stream: bool,
     /// How the body is compressed, where it is.
     pub encoding: Option<String>,
+    /// How long the server asks to wait before another attempt (`Retry-After`, where it is a number of seconds).
+    pub retry_after: Option<Duration>,
     /// The read that completed it.
     pub read: u32,
     /// When the request's last byte had been written.
     pub written: u64,
+}
+
+/// The turn that follows a turn of a conversation, and repeats what the server said to it.
+#[derive(Debug)]
+pub(super) struct Successor {
+    /// The place of the exchange's own request in the plan.
+    pub(super) place: usize,
+    /// The place of the request that follows.
+    pub(super) next: usize,
+    /// Takes that request's body.
+    pub(super) body: oneshot::Sender<Bytes>,
 }
 
 /// What a slot tells of its exchange.
@@ -77,6 +102,13 @@ pub enum News {
         /// When it was handed on.
         at: u64,
     },
+    /// It has failed, and its request is sent again.
+    Attempt {
+        /// The exchange.
+        exchange: Box<Exchange>,
+        /// When it was decided.
+        at: u64,
+    },
     /// It has ended.
     End(Box<Exchange>),
 }
@@ -86,7 +118,7 @@ impl News {
     #[must_use]
     pub fn told_at(&self) -> u64 {
         match self {
-            Self::Part { at, .. } => *at,
+            Self::Part { at, .. } | Self::Attempt { at, .. } => *at,
             Self::End(exchange) => exchange.ended,
         }
     }
@@ -108,6 +140,8 @@ pub enum Ending {
     },
     /// The run was interrupted.
     Cancelled,
+    /// It was broken off on purpose.
+    CancelledOnPurpose,
     /// The body was larger than any that is kept.
     TooLarge {
         /// The limit, in bytes.
@@ -129,11 +163,14 @@ impl Exchange {
             body: Part::default(),
             handed_on: 0,
             collector: None,
+            watch: None,
             stamps: Stamps::default(),
             ended: dispatched,
             ending: Ending::Cancelled,
             keeps_text: false,
+            successor: None,
             tokens: (request.input_tokens, request.output_tokens),
+            asked: request.body.clone(),
         }
     }
 
@@ -145,12 +182,41 @@ impl Exchange {
 
     /// Takes in what a read brought of the body. What no longer fits beside it is handed on first.
     pub fn receive(&mut self, data: &[u8], read: u32) {
+        if self.watch.is_some() && self.is_readable() {
+            self.handed_on += data.len();
+            let mark = Mark { read, end: self.handed_on };
+            if let Some(watch) = &mut self.watch {
+                watch.receive(data, mark);
+            }
+            return;
+        }
         let held = self.body.bytes.len();
         if held > 0 && held + data.len() > PART_BYTES {
             self.hand_on();
         }
         self.body.bytes.extend_from_slice(data);
         self.body.marks.push(Mark { read, end: self.received() });
+    }
+
+    /// Whether as many tokens have come as were to come.
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.is_enough())
+    }
+
+    /// How it failed, where another attempt may do better: as far as HTTP sees it.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        let status = self.head.as_ref().map(|head| head.status).filter(|status| *status != 200);
+        match (&self.ending, status) {
+            (Ending::Connect(_), _) => Some(Failure::Connect),
+            (Ending::Timeout { .. }, _) => Some(Failure::Timeout),
+            (Ending::Complete | Ending::Broken(_), Some(status)) => {
+                Failure::is_status(status).then_some(Failure::Status)
+            }
+            (Ending::Broken(_), None) => Some(Failure::Truncated),
+            _ => None,
+        }
     }
 
     fn hand_on(&mut self) {
@@ -171,6 +237,15 @@ impl Exchange {
         self.head.as_ref().is_some_and(|head| head.status == 200 && head.is_stream && head.encoding.is_none())
     }
 
+    /// Whether the body is one that came whole, and is no stream.
+    fn is_document(&self) -> bool {
+        matches!(self.ending, Ending::Complete)
+            && self
+                .head
+                .as_ref()
+                .is_some_and(|head| head.status == 200 && !head.is_stream && head.encoding.is_none())
+    }
+
     /// Parses the exchange, of whose body nothing was handed on. `origin` is the run's start on the monotonic clock.
     #[must_use]
     pub fn timeline(self, origin: u64) -> Timeline {
@@ -180,11 +255,14 @@ impl Exchange {
     /// Parses the exchange, after what was handed on of its body has been read.
     #[must_use]
     pub fn timeline_after(mut self, reading: Reading, origin: u64) -> Timeline {
-        let is_readable = self.is_readable();
         let body = std::mem::take(&mut self.body);
-        let (told, fault, body) = if is_readable {
+        let reading = self.watch.take().map_or(reading, |watch| watch.reading);
+        let (told, fault, body) = if self.is_readable() {
             let reading = reading.finish(body);
             (reading.timeline, reading.fault, Part::default())
+        } else if self.is_document() {
+            let (told, fault) = told_by_document(&body.bytes, &self.asked);
+            (told, fault, body)
         } else {
             (Timeline::default(), None, body)
         };
@@ -236,7 +314,7 @@ fn outcome(
         }
         Ending::Cancelled => return Outcome::Cancelled,
         Ending::Timeout { limit_ms } => return Outcome::Timeout { limit_ms: *limit_ms },
-        Ending::Complete | Ending::Broken(_) | Ending::TooLarge { .. } => {}
+        Ending::CancelledOnPurpose | Ending::Complete | Ending::Broken(_) | Ending::TooLarge { .. } => {}
     }
     if head.is_some_and(|head| head.status != 200) {
         return Outcome::Status { body: shown(body) };
@@ -245,6 +323,7 @@ fn outcome(
         return fault;
     }
     match ending {
+        Ending::CancelledOnPurpose => return Outcome::CancelledOnPurpose,
         Ending::Broken(message) => {
             return Outcome::Truncated { message: format!("{message}, after {} events", events.len()) };
         }
@@ -260,9 +339,8 @@ fn outcome(
         return Outcome::Protocol { message };
     }
     if !head.is_some_and(|head| head.is_stream) {
-        let message =
-            "the response is not a stream of events; a tape's bodies must ask for one with \"stream\": true";
-        return Outcome::Protocol { message: message.to_owned() };
+        // A document without a fault.
+        return Outcome::Success;
     }
     if !events.facts.iter().any(|facts| facts.any(Facts::DONE.with(Facts::FINISH))) {
         let message =
@@ -273,6 +351,31 @@ fn outcome(
         return Outcome::NoTokens;
     }
     Outcome::Success
+}
+
+/// What a response that is no stream tells, and its fault, where it has one.
+fn told_by_document(body: &[u8], asked: &[u8]) -> (Timeline, Option<Outcome>) {
+    let Some(document) = document::read(body) else {
+        let message =
+            format!("the response is neither a stream of events nor an answer in JSON: {}", shown(body));
+        return (Timeline::default(), Some(Outcome::Protocol { message }));
+    };
+    let fault = if document.is_error {
+        Some(Outcome::InBand { message: shown(body) })
+    } else if document::asks_for_stream(asked) {
+        let message = "the response is not a stream of events, though the request asks for one";
+        Some(Outcome::Protocol { message: message.to_owned() })
+    } else {
+        (!document.has_output).then_some(Outcome::NoTokens)
+    };
+    let told = Timeline {
+        usage: document.usage,
+        response_id: document.id,
+        finish_reason: document.finish_reason,
+        text: document.text,
+        ..Timeline::default()
+    };
+    (told, fault)
 }
 
 /// The beginning of what a server said.
@@ -305,7 +408,14 @@ mod tests {
             session: None,
         };
         let mut exchange = Exchange::new(&request, 0, 900, 910);
-        exchange.head = Some(Head { status: 200, is_stream: true, encoding: None, read: 0, written: 920 });
+        exchange.head = Some(Head {
+            status: 200,
+            is_stream: true,
+            encoding: None,
+            retry_after: None,
+            read: 0,
+            written: 920,
+        });
         for (read, piece) in (0..).zip(pieces) {
             exchange.stamps.reads_at.push(1000 + 10 * u64::from(read));
             exchange.stamps.reads_late.push(0);
@@ -370,7 +480,14 @@ mod tests {
         let (collector, news) = std::sync::mpsc::channel();
         let mut refused = exchange(&[], Ending::Complete);
         refused.collector = Some(collector);
-        refused.head = Some(Head { status: 500, is_stream: true, encoding: None, read: 0, written: 920 });
+        refused.head = Some(Head {
+            status: 500,
+            is_stream: true,
+            encoding: None,
+            retry_after: None,
+            read: 0,
+            written: 920,
+        });
         for _ in 0..100 {
             refused.receive(&[b'x'; 1000], 0);
         }
@@ -412,26 +529,147 @@ mod tests {
         assert_eq!(kind(exchange(&[ROLE, "data: {oops}\n\n", DONE], Ending::Complete)), "protocol");
         assert_eq!(kind(exchange(&[ROLE], Ending::Timeout { limit_ms: 5 })), "timeout");
         assert_eq!(kind(exchange(&[ROLE], Ending::Cancelled)), "cancelled");
+        let on_purpose = || Ending::CancelledOnPurpose;
+        assert_eq!(kind(exchange(&[ROLE, TOKEN], on_purpose())), "cancelled_on_purpose");
+        // What went wrong before that is a failure all the same.
+        assert_eq!(kind(exchange(&[ROLE, "data: {oops}\n\n"], on_purpose())), "protocol");
         assert_eq!(kind(exchange(&[TOKEN], Ending::TooLarge { limit: 1 })), "protocol");
         let mut refused = exchange(&["{\"error\":\"Unauthorized\"}"], Ending::Complete);
-        refused.head = Some(Head { status: 401, is_stream: false, encoding: None, read: 0, written: 920 });
+        refused.head = Some(Head {
+            status: 401,
+            is_stream: false,
+            encoding: None,
+            retry_after: None,
+            read: 0,
+            written: 920,
+        });
         let timeline = refused.timeline(900);
         assert_eq!(timeline.outcome, Outcome::Status { body: "{\"error\":\"Unauthorized\"}".to_owned() });
         assert!(timeline.events.is_empty());
         let mut json = exchange(&["{}"], Ending::Complete);
-        json.head = Some(Head { status: 200, is_stream: false, encoding: None, read: 0, written: 920 });
+        json.head = Some(Head {
+            status: 200,
+            is_stream: false,
+            encoding: None,
+            retry_after: None,
+            read: 0,
+            written: 920,
+        });
         assert_eq!(kind(json), "protocol");
         let mut compressed = exchange(&[ROLE, TOKEN, DONE], Ending::Complete);
         compressed.head = Some(Head {
             status: 200,
             is_stream: true,
             encoding: Some("gzip".to_owned()),
+            retry_after: None,
             read: 0,
             written: 920,
         });
         let timeline = compressed.timeline(900);
         assert!(timeline.events.is_empty());
         assert!(timeline.outcome.detail().unwrap().contains("compressed (gzip)"), "{:?}", timeline.outcome);
+    }
+
+    /// A capture's events, each in a read of its own.
+    fn captured(body: &str) -> Timeline {
+        let pieces: Vec<&str> = body.split_inclusive("\n\n").collect();
+        exchange(&pieces, Ending::Complete).timeline(900)
+    }
+
+    #[test]
+    fn vllms_choices_are_told_apart() {
+        let timeline = captured(include_str!("../../fixtures/wire/chat_stream_n2.sse"));
+        assert_eq!(timeline.outcome, Outcome::Success);
+        let outputs = |choice| {
+            let is_output = |i: &usize| timeline.events.facts[*i].is_output();
+            (0..timeline.events.len())
+                .filter(is_output)
+                .filter(|i| timeline.events.choice(*i) == choice)
+                .count()
+        };
+        assert_eq!((outputs(0), outputs(1), outputs(2)), (3, 3, 0));
+        let prompts = captured(include_str!("../../fixtures/wire/comp_stream_2prompts.sse"));
+        assert_eq!(prompts.events.choices, [0, 0, 1, 1, 0, 0]);
+        assert_eq!(prompts.usage.unwrap().completion_tokens, 4);
+        let older = captured(include_str!("../../fixtures/wire/chat_stream_n2_logprobs.sse"));
+        assert_eq!(older.events.choices, [0, 1, 0, 0, 1, 1, 0]);
+        // One choice: no column.
+        let tool = captured(include_str!("../../fixtures/wire/tool_named_s.sse"));
+        assert!(tool.events.choices.is_empty());
+        assert!(tool.first_event_ns(|facts| facts.has(Facts::TOOL_CALL)).is_some());
+        assert_eq!(tool.outcome, Outcome::Success);
+    }
+
+    #[test]
+    fn a_document_is_read_as_a_whole() {
+        let document = |body: &str, asked: &'static [u8]| {
+            let mut exchange = exchange(&[body], Ending::Complete);
+            exchange.asked = Bytes::from_static(asked);
+            exchange.head = Some(Head {
+                status: 200,
+                is_stream: false,
+                encoding: None,
+                retry_after: None,
+                read: 0,
+                written: 920,
+            });
+            exchange
+        };
+        let body = include_str!("../../fixtures/wire/chat_nonstream_n2.json");
+        let timeline = document(body, b"{\"stream\":false}").timeline(900);
+        assert_eq!((&timeline.outcome, timeline.events.is_empty()), (&Outcome::Success, true));
+        assert_eq!(timeline.usage.unwrap().completion_tokens, 4);
+        // There is usage, so nobody needs the text.
+        assert_eq!((timeline.text, timeline.end_ns), (None, 1100));
+        let kind = |body, asked| document(body, asked).timeline(900).outcome.kind();
+        assert_eq!(kind(body, b"{\"stream\":true}"), "protocol");
+        assert_eq!(kind("{\"choices\":[]}", b"{}"), "no_tokens");
+        assert_eq!(kind("{\"error\":{}}", b"{}"), "in_band");
+        let mut cut = document(body, b"{}");
+        cut.ending = Ending::Broken("the server closed the connection".to_owned());
+        assert_eq!(cut.timeline(900).outcome.kind(), "truncated");
+    }
+
+    #[test]
+    fn what_a_retry_may_mend_is_known_without_the_body() {
+        let of = |status: Option<u16>, ending| {
+            let mut exchange = exchange(&[ROLE, TOKEN], ending);
+            exchange.head = status.map(|status| Head {
+                status,
+                is_stream: true,
+                encoding: None,
+                retry_after: None,
+                read: 0,
+                written: 920,
+            });
+            exchange.failure()
+        };
+        let broken = || Ending::Broken(String::new());
+        assert_eq!(of(None, Ending::Connect(String::new())), Some(Failure::Connect));
+        assert_eq!(of(Some(200), Ending::Timeout { limit_ms: 1 }), Some(Failure::Timeout));
+        assert_eq!([of(None, broken()), of(Some(200), broken())], [Some(Failure::Truncated); 2]);
+        assert_eq!([of(Some(503), Ending::Complete), of(Some(429), broken())], [Some(Failure::Status); 2]);
+        for ending in [Ending::Complete, Ending::Cancelled, Ending::CancelledOnPurpose] {
+            assert_eq!(of(Some(200), ending), None);
+        }
+        assert_eq!([of(Some(404), Ending::Complete), of(Some(400), broken())], [None; 2]);
+    }
+
+    #[test]
+    fn what_is_read_where_it_is_received_says_the_same() {
+        let pieces = [ROLE, TOKEN, TOKEN, LAST, USAGE, DONE];
+        let whole = exchange(&pieces, Ending::Complete).timeline(900);
+        let mut watched = exchange(&[], Ending::Complete);
+        watched.watch = Some(Box::new(Watch::new(2)));
+        let mut enough = Vec::new();
+        for (read, piece) in (0..).zip(pieces) {
+            watched.receive(piece.as_bytes(), read);
+            enough.push(watched.is_enough());
+        }
+        assert_eq!(enough, [false, false, true, true, true, true]);
+        assert_eq!(watched.received(), pieces.concat().len());
+        watched.stamps = exchange(&pieces, Ending::Complete).stamps;
+        assert_eq!(watched.timeline(900), whole);
     }
 
     #[test]

@@ -123,6 +123,25 @@ impl Plan {
 }
 
 impl Prepared {
+    /// The request with another body, whose tokens nobody has counted.
+    pub(super) fn with_body(&self, body: Bytes) -> Self {
+        Self { body, input_tokens: None, ..self.clone() }
+    }
+
+    /// The request with this body as it would stand in a tape.
+    pub(super) fn as_request(&self, body: &[u8]) -> Request {
+        Request {
+            index: self.index,
+            offset_ns: self.offset_ns,
+            method: self.method.to_string(),
+            path: self.path.to_string(),
+            body: body.to_vec(),
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
+            session: self.session.clone(),
+        }
+    }
+
     /// A request of the plan's, ready to send.
     pub fn new(request: Request) -> Result<Self, Error> {
         let wrong = |what: &str| Error::Url { url: request.path.clone(), reason: what.to_owned() };
@@ -157,6 +176,16 @@ pub(super) fn followers(requests: &[Prepared]) -> Vec<Option<usize>> {
         }
     }
     followers
+}
+
+/// The workload digest of these requests, with some of their bodies replaced, by place.
+#[must_use]
+pub(super) fn digest_with(requests: &[Prepared], bodies: &HashMap<usize, Bytes>) -> String {
+    let mut digest = WorkloadDigest::new();
+    for (place, request) in requests.iter().enumerate() {
+        digest.add(&request.as_request(bodies.get(&place).unwrap_or(&request.body)));
+    }
+    digest.finish()
 }
 
 /// The request with the target's base path and, if asked, another model name.
@@ -305,5 +334,10 @@ mod tests {
         assert_ne!(renamed.wire_digest, same.wire_digest);
         let equal = plan(3, &PlanOptions { model: Some("m".to_owned()), ..PlanOptions::default() });
         assert_eq!(equal.wire_digest, same.wire_digest);
+        // The same again from what is ready to be sent, and another where a body is.
+        assert_eq!(digest_with(&renamed.requests, &HashMap::new()), renamed.wire_digest);
+        let bodies = HashMap::from([(1, renamed.requests[1].body.clone())]);
+        let one = digest_with(&same.requests, &bodies);
+        assert!(one != same.wire_digest && one != renamed.wire_digest);
     }
 }

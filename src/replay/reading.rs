@@ -107,8 +107,7 @@ impl Reading {
                     });
                 }
             }
-            timeline.events.read.push(self.mark.read);
-            timeline.events.facts.push(meaning.facts);
+            timeline.events.push(self.mark.read, meaning.facts, meaning.choice);
             self.counts.push(meaning.usage.map(|usage| usage.completion_tokens));
             text.extend(meaning.text());
             timeline.usage = meaning.usage.or(timeline.usage);

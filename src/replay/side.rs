@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::connection::Connector;
 use super::exchange::Exchange;
 use super::plan::Prepared;
-use super::slot::Slot;
+use super::slot::{Patience, Slot};
 use super::{Error, Target};
 use crate::timeline::Outcome;
 
@@ -73,7 +73,7 @@ impl<'a> Sender<'a> {
         let exchange = Exchange::new(request, 0, now, now);
         let slot = Slot { number: 0, connection: None };
         let server = (&self.connector, self.target);
-        let carry = slot.carry(exchange, request, server, timeout, interrupt.clone());
+        let carry = slot.carry(exchange, request, server, Patience::new(timeout), interrupt.clone());
         let (_, exchange) = self.runtime.block_on(carry);
         let (status, body) = (exchange.head.as_ref().map(|head| head.status), exchange.body.bytes.clone());
         Answer { status, body, outcome: exchange.timeline(now).outcome }

@@ -11,6 +11,34 @@ use super::connection::{Connection, Connector};
 use super::exchange::{Ending, Exchange};
 use super::plan::Prepared;
 
+/// How long a slot waits for the end of a request, from its dispatch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// How long. tokio's timer keeps it, to a millisecond or two; when it really ended is on record.
+    pub(super) limit: Duration,
+    /// Whether to break off then is what was asked for; else it is a failure.
+    pub(super) is_purpose: bool,
+}
+
+impl Patience {
+    /// A time limit.
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self { limit: timeout, is_purpose: false }
+    }
+
+    /// The same, or to break off on purpose if that comes first.
+    pub(super) fn or_on_purpose(self, limit: Duration) -> Self {
+        if limit < self.limit { Self { limit, is_purpose: true } } else { self }
+    }
+
+    fn ending(self) -> Ending {
+        if self.is_purpose {
+            return Ending::CancelledOnPurpose;
+        }
+        Ending::Timeout { limit_ms: u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
 /// One place in a replay.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -27,15 +55,13 @@ impl Slot {
         mut exchange: Exchange,
         request: &Prepared,
         server: (&Connector, &Target),
-        timeout: Duration,
+        patience: Patience,
         interrupt: watch::Receiver<bool>,
     ) -> (Self, Exchange) {
         let alarm = Alarm::new(async move {
-            match tokio::time::timeout(timeout, interrupted(interrupt)).await {
+            match tokio::time::timeout(patience.limit, interrupted(interrupt)).await {
                 Ok(()) => Ending::Cancelled,
-                Err(_) => {
-                    Ending::Timeout { limit_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX) }
-                }
+                Err(_) => patience.ending(),
             }
         });
         exchange.ending = tokio::select! {

@@ -76,7 +76,7 @@ mod tests {
                 bytes: vec![1; 3],
                 ..Reads::default()
             },
-            events: Events { read: vec![0, 1, 2], facts: vec![token; 3], tokens: Vec::new() },
+            events: Events { read: vec![0, 1, 2], facts: vec![token; 3], ..Events::default() },
             outcome: Outcome::Success,
             ..Timeline::default()
         }];

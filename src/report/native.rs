@@ -105,10 +105,18 @@ fn requests(metrics: &Metrics) -> String {
     for (kind, count) in &requests.failed_by_kind {
         text += &line(&format!("    {kind}"), count);
     }
-    for (label, count) in [("  cancelled", requests.cancelled), ("  not sent", requests.not_sent)] {
+    for (label, count) in [
+        ("  cancelled on purpose", requests.cancelled_on_purpose),
+        ("  cancelled", requests.cancelled),
+        ("  not sent", requests.not_sent),
+        ("  sent more than once", requests.retried),
+    ] {
         if count > 0 {
             text += &line(label, count);
         }
+    }
+    if requests.retried > 0 {
+        text += &line("Attempts", requests.attempts);
     }
     text
 }
@@ -123,20 +131,33 @@ fn throughput(metrics: &Metrics) -> String {
     }
     text += &line("Peak concurrency", metrics.peak_concurrency);
     text += &line("Request throughput", format!("{:.2} req/s", metrics.request_throughput_per_s));
+    text += &line("Input throughput", format!("{:.2} tok/s", metrics.input_throughput_tokens_per_s));
     text += &line("Output throughput", format!("{:.2} tok/s", metrics.output_throughput_tokens_per_s));
     text += &line("Total throughput", format!("{:.2} tok/s", metrics.total_throughput_tokens_per_s));
     text
 }
 
 fn latencies(metrics: &Metrics) -> String {
-    let rows: [(&str, &Distribution); 6] = [
-        ("TTFT", &metrics.ttft_ms),
-        ("  from scheduled", &metrics.ttft_from_scheduled_ms),
+    let mut rows: Vec<(&str, &Distribution)> =
+        vec![("TTFT", &metrics.ttft_ms), ("  from scheduled", &metrics.ttft_from_scheduled_ms)];
+    let from_last = "  from last attempt";
+    rows.extend(metrics.ttft_from_last_attempt_ms.as_ref().map(|times| (from_last, times)));
+    let first = &metrics.first_ms;
+    if first.has_kinds() {
+        let kinds = [
+            ("  first reasoning", &first.reasoning),
+            ("  first content", &first.content),
+            ("  first tool call", &first.tool_call),
+        ];
+        rows.extend(kinds.into_iter().filter_map(|(label, times)| Some((label, times.as_ref()?))));
+    }
+    rows.extend([
         ("ITL", &metrics.itl_ms),
         ("TPOT", &metrics.tpot_ms),
         ("E2EL", &metrics.e2el_ms),
         ("  from scheduled", &metrics.e2el_from_scheduled_ms),
-    ];
+    ]);
+    rows.extend(metrics.e2el_from_last_attempt_ms.as_ref().map(|times| (from_last, times)));
     distributions("Latency (ms)", &rows, |row| decimals(row.p50))
 }
 
@@ -219,7 +240,13 @@ fn decimals(median_ms: f64) -> usize {
 fn tokens(metrics: &Metrics) -> String {
     let tokens = &metrics.tokens;
     let mut text = line("Input tokens", tokens.input);
+    if let Some(cached) = tokens.cached {
+        text += &line("  from the prefix cache", of(cached, tokens.input));
+    }
     text += &line("Output tokens", tokens.output);
+    if let Some(reasoning) = tokens.reasoning {
+        text += &line("  of reasoning", of(reasoning, tokens.output));
+    }
     if tokens.requests_without_usage > 0 {
         let note = format!("{} requests without usage: their output events", tokens.requests_without_usage);
         text += &line("  counted by events", note);
@@ -235,13 +262,21 @@ fn tokens(metrics: &Metrics) -> String {
     text
 }
 
+/// A part of a whole, with its share where there is a whole.
+fn of(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return part.to_string();
+    }
+    format!("{part} ({:.2} %)", part as f64 / whole as f64 * 100.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::effort::{Busy, Effort};
     use crate::metrics::client;
     use crate::metrics::vllm::Goodput;
-    use crate::timeline::{Events, Facts, Outcome, Reads, Timeline};
+    use crate::timeline::{Events, Facts, Outcome, Reads, Timeline, Usage};
 
     fn run() -> Vec<Timeline> {
         let token = Facts::JSON.with(Facts::CHOICES).with(Facts::CONTENT);
@@ -256,7 +291,7 @@ mod tests {
             events: Events {
                 read: vec![0, 1, 1],
                 facts: vec![token, token, Facts::DONE],
-                tokens: Vec::new(),
+                ..Events::default()
             },
             end_ns: sent + 30_360_000,
             outcome: Outcome::Success,
@@ -286,6 +321,7 @@ Measured window             0.040 s
 Concurrency limit           2
 Peak concurrency            2
 Request throughput          50.00 req/s
+Input throughput            5000.00 tok/s
 Output throughput           100.00 tok/s
 Total throughput            5100.00 tok/s
 
@@ -343,9 +379,37 @@ Whole client                40.0 % of a processor
         assert_eq!(client, expected);
     }
 
+    /// A request that reasons, with a prompt of which the server had a part in its cache.
+    fn reasoned() -> Timeline {
+        let mut request = run().swap_remove(0);
+        request.events.facts[0] = Facts::JSON.with(Facts::CHOICES).with(Facts::REASONING);
+        request.usage = Some(Usage {
+            prompt_tokens: 100,
+            completion_tokens: 2,
+            cached_tokens: Some(64),
+            reasoning_tokens: Some(1),
+        });
+        request
+    }
+
+    #[test]
+    fn kinds_and_the_cache_have_lines_where_they_are_told() {
+        let timelines = [reasoned()];
+        let measurement =
+            Measurement { timelines: &timelines, duration_ns: 1, concurrency: None, request_rate: None };
+        let text = table(&measurement, &Options::default());
+        let begins = |line: &str| text.lines().any(|of_text| of_text.starts_with(line));
+        assert!(begins("  first reasoning        1      20.15"), "{text}");
+        assert!(begins("  first content          1      30.20"), "{text}");
+        assert!(!text.contains("first tool call"), "{text}");
+        assert!(begins("  from the prefix cache     64 (64.00 %)"), "{text}");
+        assert!(begins("  of reasoning              1 (50.00 %)"), "{text}");
+    }
+
     #[test]
     fn the_json_has_the_documented_keys() {
-        let timelines = run();
+        let mut timelines = run();
+        timelines.push(reasoned());
         let measurement =
             Measurement { timelines: &timelines, duration_ns: 1, concurrency: None, request_rate: None };
         let client = client::calculate(&measurement, Some(&Effort::default()));

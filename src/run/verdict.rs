@@ -12,6 +12,7 @@ use super::{Counts, Traffic, Workload};
 use crate::metrics::client::Client;
 use crate::metrics::native::Metrics;
 
+pub(crate) use thresholds::parse_share;
 pub use thresholds::{Thresholds, UnknownThreshold};
 
 /// VALID, or INVALID with reasons.
@@ -118,6 +119,18 @@ impl Findings {
         self.invalid_if(is_other, || {
             "digest: what was sent is not what the tape's footer says it holds".to_owned()
         });
+        let (retried, attempts) = (counts.retried, counts.attempts);
+        self.warn_if(retried > 0, || {
+            format!(
+                "retries: {retried} of {all} requests were sent more than once ({attempts} attempts in all); their latencies count from the first"
+            )
+        });
+        let rebuilt = workload.rebuilt;
+        self.warn_if(rebuilt > 0, || {
+            format!(
+                "history: {rebuilt} of {all} requests repeat what the server said in this run: their bodies are not the tape's, and another run has others"
+            )
+        });
         let (warmup, failures) = (traffic.warmup, traffic.warmup_failures);
         self.warn_if(failures > 0, || format!("warm-up: {failures} of {warmup} warm-up requests failed"));
     }
@@ -127,9 +140,9 @@ impl Findings {
         let Evidence { traffic, metrics, client, .. } = evidence;
         self.dispatch(evidence, thresholds);
 
-        let median_ttft = Yardstick { name: "median TTFT", ms: metrics.ttft_ms.p50 };
+        let median_ttft = Yardstick::median_ttft(metrics);
         // Unlike their median, the mean of the gaps stays what it is when a late client reads tokens together.
-        let mean_itl = Yardstick { name: "mean ITL", ms: metrics.itl_ms.mean };
+        let mean_itl = Yardstick { name: "mean ITL", ms: metrics.itl_ms.mean }.or_median_e2el(metrics);
         let read_delays = [
             ("read delay", &client.read_delay_us, mean_itl),
             ("read delay of first tokens", &client.first_token_read_delay_us, median_ttft),
@@ -170,7 +183,7 @@ impl Findings {
     fn dispatch(&mut self, evidence: &Evidence<'_>, thresholds: &Thresholds) {
         let Evidence { traffic, metrics, client, .. } = evidence;
         let late = client.dispatch_lateness_us.p99;
-        let median_ttft = Yardstick { name: "median TTFT", ms: metrics.ttft_ms.p50 };
+        let median_ttft = Yardstick::median_ttft(metrics);
         let limit = thresholds.late_dispatch;
         match (&traffic.arrival, traffic.concurrency) {
             (Some(_), None) => {
@@ -224,6 +237,18 @@ struct Yardstick {
 }
 
 impl Yardstick {
+    fn median_ttft(metrics: &Metrics) -> Self {
+        Self { name: "median TTFT", ms: metrics.ttft_ms.p50 }.or_median_e2el(metrics)
+    }
+
+    /// Where no response is a stream, its end is all that it has.
+    fn or_median_e2el(self, metrics: &Metrics) -> Self {
+        if metrics.ttft_ms.count == 0 && metrics.e2el_ms.count > 0 {
+            return Self { name: "median E2EL", ms: metrics.e2el_ms.p50 };
+        }
+        self
+    }
+
     /// Whether a delay in us is more than this share of it. Where it is 0 (there is no such latency, or every answer
     /// came in one read), there is nothing to hold a delay against.
     fn is_exceeded(self, delay_us: f64, share: f64) -> bool {
@@ -286,6 +311,7 @@ mod tests {
                     tape_digest: Some("a".to_owned()),
                     wire_digest: "a".to_owned(),
                     model: None,
+                    rebuilt: 0,
                 },
                 traffic: Traffic {
                     concurrency: Some(4),
@@ -373,10 +399,32 @@ mod tests {
     }
 
     #[test]
+    fn what_was_broken_off_on_purpose_is_no_reason() {
+        assert_eq!(
+            reasons(|case| (case.counts.succeeded, case.counts.cancelled_on_purpose) = (150, 50)),
+            NONE
+        );
+    }
+
+    #[test]
     fn the_digest_is_the_tapes() {
         assert_eq!(reasons(|case| case.workload.workload_digest = "b".to_owned()), ["digest"]);
         assert_eq!(reasons(|case| case.workload.wire_digest = "b".to_owned()), NONE);
         assert_eq!(reasons(|case| case.workload.tape_digest = None), NONE);
+    }
+
+    /// Embeddings and whole answers.
+    #[test]
+    fn without_a_stream_delays_are_held_against_the_end() {
+        let late = |us| Distribution { count: 9, p99: us, ..Distribution::default() };
+        let whole = |case: &mut Case| {
+            case.metrics.ttft_ms = Distribution::default();
+            case.metrics.itl_ms = Distribution::default();
+            case.metrics.e2el_ms = Distribution { count: 200, p50: 40.0, ..Distribution::default() };
+        };
+        let read_late = |us| move |case: &mut Case| (whole(case), case.client.read_delay_us = late(us)).1;
+        assert_eq!(reasons(read_late(20_000.0)), NONE);
+        assert_eq!(reasons(read_late(20_000.1)), ["read-delay"]);
     }
 
     #[test]
@@ -437,6 +485,8 @@ mod tests {
     fn what_a_reader_should_know_is_a_warning() {
         assert_eq!(warnings(|case| case.metrics.requests.succeeded = 99), ["samples"]);
         assert_eq!(warnings(|case| case.traffic.warmup_failures = 1), ["warm-up"]);
+        assert_eq!(warnings(|case| (case.counts.attempts, case.counts.retried) = (201, 1)), ["retries"]);
+        assert_eq!(warnings(|case| case.workload.rebuilt = 1), ["history"]);
         let merged = |share| Tokens { merged_read_share: share, ..Tokens::default() };
         assert_eq!(warnings(|case| case.metrics.tokens = merged(0.05)), NONE);
         assert_eq!(warnings(|case| case.metrics.tokens = merged(0.051)), ["merged"]);
@@ -468,12 +518,14 @@ mod tests {
         /// No threshold makes a run valid that lost a request.
         #[test]
         fn a_lost_request_is_never_valid(
-            succeeded in 0u64..9, failed in 0u64..9, cancelled in 0u64..9, not_sent in 0u64..9, lost in 0u64..9,
+            succeeded in 0u64..9, cancelled_on_purpose in 0u64..9, failed in 0u64..9, cancelled in 0u64..9,
+            not_sent in 0u64..9, lost in 0u64..9,
             threshold in 0.0..1e9f64,
         ) {
             let mut case = Case::good();
-            let requests = succeeded + failed + cancelled + not_sent + lost;
-            case.counts = Counts { requests, succeeded, cancelled, not_sent, ..Counts::default() };
+            let requests = succeeded + cancelled_on_purpose + failed + cancelled + not_sent + lost;
+            case.counts =
+                Counts { requests, succeeded, cancelled_on_purpose, cancelled, not_sent, ..Counts::default() };
             if failed > 0 {
                 case.counts.failed.insert("timeout".to_owned(), failed);
             }
@@ -481,7 +533,7 @@ mod tests {
             for name in ["cpu", "cpu-wait", "idle", "late-dispatch", "merged", "read-delay", "write-delay"] {
                 thresholds.set(&format!("{name}={threshold}")).unwrap();
             }
-            prop_assert_eq!(case.judge(&thresholds).valid, succeeded == requests);
+            prop_assert_eq!(case.judge(&thresholds).valid, succeeded + cancelled_on_purpose == requests);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tokentape::run::Run;
 use tokentape::tape::{Header, Request, VERSION, Writer};
 
-use crate::support::{Mock, Scripted, bad, nowhere, stream_of, tape};
+use crate::support::{Mock, Scripted, bad, json, nowhere, stream_of, tape};
 
 const ROLE: &str = r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#;
 const TOKEN: &str = r#"{"choices":[{"delta":{"content":"x"}}]}"#;
@@ -76,7 +76,6 @@ fn a_server_that_closes_mid_stream() {
 fn every_other_failure_is_typed() {
     let (_folder, tape) = some_tape();
     let not_found = b"HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\nno model!".to_vec();
-    let json = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}".to_vec();
     for (answer, kind, words) in [
         (
             stream_of(&[ROLE, r#"{"error":{"message":"out of memory"}}"#, "[DONE]"], false),
@@ -87,7 +86,9 @@ fn every_other_failure_is_typed() {
         (stream_of(&[ROLE, "{oops", "[DONE]"], false), "protocol", "{oops"),
         (stream_of(&[ROLE, TOKEN], false), "truncated", "without [DONE]"),
         (not_found, "status", "HTTP 404: no model!"),
-        (json, "protocol", "not a stream of events"),
+        (json(b"{}"), "protocol", "neither a stream of events nor an answer"),
+        (json(br#"{"choices":[{"text":"x"}]}"#), "protocol", "though the request asks for one"),
+        (json(br#"{"error":{"message":"no memory"}}"#), "in_band", "no memory"),
         (b"HTTP/1.1 200 OK\r\n".to_vec(), "truncated", "closed"),
         (b"not HTTP at all\r\n\r\n".to_vec(), "truncated", "invalid HTTP"),
     ] {

@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bad_input;
+mod behaviour;
 mod calibrate;
 mod compare;
 mod compat;
 mod demo;
+mod endpoints;
 mod export;
 mod generate;
 mod generate_as;

@@ -239,7 +239,7 @@ fn timeline(script: &Value) -> Timeline {
         events: Events {
             read: numbers("event_reads").map(|read| read.try_into().unwrap()).collect(),
             facts: numbers("event_facts").map(|facts| Facts(facts.try_into().unwrap())).collect(),
-            tokens: Vec::new(),
+            ..Events::default()
         },
         end_ns: script["end_ns"].as_u64().unwrap(),
         outcome: match script["outcome"].as_str().unwrap() {
@@ -256,7 +256,7 @@ fn timeline(script: &Value) -> Timeline {
         usage: script["usage"].as_array().map(|counts| Usage {
             prompt_tokens: u32_of(&counts[0]),
             completion_tokens: u32_of(&counts[1]),
-            cached_tokens: None,
+            ..Usage::default()
         }),
         server_times: script["server_times"]
             .as_array()

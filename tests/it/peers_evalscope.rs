@@ -175,7 +175,7 @@ impl Script {
             events: Events {
                 read: self.event_reads.clone(),
                 facts: self.event_facts.iter().copied().map(timeline::Facts).collect(),
-                tokens: Vec::new(),
+                ..Events::default()
             },
             end_ns: self.end_ns,
             outcome: match self.outcome.as_str() {
@@ -193,6 +193,7 @@ impl Script {
                 prompt_tokens: counts[0],
                 completion_tokens: counts[1],
                 cached_tokens: counts.get(2).copied(),
+                ..Usage::default()
             }),
             text: self.text.clone(),
             ..Timeline::default()

@@ -155,6 +155,12 @@ pub(crate) fn stream_of(events: &[&str], cut: bool) -> Vec<u8> {
     answer
 }
 
+/// An answer that is one JSON document.
+pub(crate) fn json(body: &[u8]) -> Vec<u8> {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ";
+    [format!("{head}{}\r\n\r\n", body.len()).as_bytes(), body].concat()
+}
+
 /// An address where nothing listens.
 pub(crate) fn nowhere() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()

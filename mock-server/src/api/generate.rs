@@ -178,7 +178,7 @@ fn times(arrival_ns: u64, token_due_ns: &[u64]) -> Times {
 
 /// When each event is due: the role with the first token, as vLLM sends it with the engine's first output, what tells of
 /// a token with that, and what follows the last token with that.
-fn event_due_ns(frames: &Frames, arrival_ns: u64, token_due_ns: &[u64]) -> Vec<u64> {
+pub(super) fn event_due_ns(frames: &Frames, arrival_ns: u64, token_due_ns: &[u64]) -> Vec<u64> {
     let last_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
     let mut least_ns = arrival_ns;
     let due = frames.tokens().iter().zip(frames.kinds()).map(|(token, kind)| {

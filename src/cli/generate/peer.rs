@@ -8,15 +8,15 @@ use tokentape_tokenizer::Tokenizer;
 use super::Bodies;
 use super::tape::{Told, write_with};
 use crate::cli::{Failure, Outcome};
-use crate::generate::Lengths;
 use crate::generate::compat::{self, Data, Peer, evalscope, vllm};
+use crate::generate::{Api, Lengths};
 use crate::metrics::Dialect;
 
 impl Bodies {
     /// The parameters with what every body holds.
     pub(super) fn vllm(&self, dialect: Dialect, params: vllm::Params) -> Result<vllm::Params, Failure> {
         Ok(vllm::Params {
-            backend: self.api.into(),
+            backend: self.peers_api(dialect)?,
             seed: narrow(dialect, "--seed", self.seed)?,
             tokenizer: self.tokenizer.clone(),
             ignore_eos: self.ignore_eos,
@@ -39,7 +39,7 @@ impl Bodies {
             extra_args.entry("ignore_eos").or_insert(Value::Bool(true));
         }
         Ok(evalscope::Params {
-            api: self.api.into(),
+            api: self.peers_api(dialect)?,
             seed: Some(narrow(dialect, "--seed", self.seed)?),
             tokenizer: Some(tokenizer.name().to_owned()),
             model: Some(self.model.clone()),
@@ -47,6 +47,16 @@ impl Bodies {
             extra_args,
             ..params
         })
+    }
+
+    /// The endpoint, if it is one of the two that the peers' samplers know.
+    fn peers_api(&self, dialect: Dialect) -> Result<Api, Failure> {
+        match self.api.into() {
+            api @ (Api::Chat | Api::Completions) => Ok(api),
+            api => Err(Failure::usage(format_args!(
+                "--api {api} has no counterpart in {dialect}: give chat or completions"
+            ))),
+        }
     }
 
     fn temperature(&self) -> Option<f64> {

@@ -107,6 +107,10 @@ fn output<'a>(
         Ok(Stream { end, usage_event }) => {
             output.success = true;
             output.latency = end - st;
+            if timeline.events.is_empty() {
+                // The original looks for events alone: of a response that is no stream it sees nothing.
+                return output;
+            }
             output.generated_text = Cow::Borrowed(timeline.text.as_deref().unwrap_or_default());
             let usage = timeline.usage.map(|usage| usage.completion_tokens).filter(|_| usage_event);
             output.output_tokens =
@@ -215,10 +219,10 @@ mod tests {
             dispatched_ns: 500,
             end_ns: at_ns.last().copied().unwrap_or(500),
             reads: Reads { bytes: vec![1; at_ns.len()], at_ns, ..Reads::default() },
-            events: Events { read, facts: events.to_vec(), tokens: Vec::new() },
+            events: Events { read, facts: events.to_vec(), ..Events::default() },
             outcome: Outcome::Success,
             status: Some(200),
-            usage: Some(Usage { prompt_tokens: 3, completion_tokens: 9, cached_tokens: None }),
+            usage: Some(Usage { prompt_tokens: 3, completion_tokens: 9, ..Usage::default() }),
             ..Timeline::default()
         }
     }

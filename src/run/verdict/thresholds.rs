@@ -89,7 +89,8 @@ impl Thresholds {
     }
 }
 
-fn parse_share(text: &str) -> Option<f64> {
+/// A share, written as `5%` or `0.05`.
+pub(crate) fn parse_share(text: &str) -> Option<f64> {
     let share = match text.strip_suffix('%') {
         Some(percent) => percent.parse::<f64>().ok()? / 100.0,
         None => text.parse().ok()?,

@@ -53,7 +53,8 @@ impl<'a> Body<'a> {
                 payload.extend(greedy);
                 payload.push(("max_completion_tokens", output_len.into()));
             }
-            Api::Completions => {
+            // The command line refuses the other endpoints.
+            Api::Completions | Api::Embeddings | Api::Responses => {
                 payload.push(("prompt", prompt));
                 payload.extend(greedy);
                 payload.push(("repetition_penalty", 1.0.into()));
