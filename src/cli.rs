@@ -9,6 +9,7 @@ mod compat;
 mod demo;
 mod exit;
 mod export;
+mod fit;
 mod generate;
 mod inspect;
 mod interrupt;
@@ -17,6 +18,7 @@ mod output;
 mod progress;
 mod replay;
 mod report;
+mod simulate;
 mod sweep;
 mod verdict;
 mod verify;
@@ -69,6 +71,10 @@ enum Command {
     Verify(verify::Args),
     /// Send a tape to a server and measure each request
     Replay(Box<replay::Args>),
+    /// Send a tape to the mock's engine on a simulated clock: the same report without the wait
+    Simulate(simulate::Args),
+    /// Make an engine's profile from a measured run
+    Fit(fit::Args),
     /// Find the most that a server carries under service level objectives
     Capacity(capacity::Args),
     /// Show a run's figures as a dialect defines them
@@ -94,6 +100,8 @@ pub fn main() -> ExitCode {
         Command::Cat(args) => cat::exec(args),
         Command::Verify(args) => verify::exec(args),
         Command::Replay(args) => replay::exec(*args),
+        Command::Simulate(args) => simulate::exec(args),
+        Command::Fit(args) => fit::exec(args),
         Command::Capacity(args) => capacity::exec(args),
         Command::Report(args) => report::exec(args),
         Command::Compare(args) => compare::exec(args),

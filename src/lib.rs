@@ -28,6 +28,7 @@ pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod scrape;
+pub mod simulate;
 pub mod tape;
 pub mod timeline;
 pub mod truth;

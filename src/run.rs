@@ -284,6 +284,13 @@ pub enum Error {
         /// Its format.
         found: u32,
     },
+    /// The run has figures and no timelines.
+    #[error(
+        "{} holds no timelines: it was simulated with --summary-only, and its figures are in summary.json; simulate it \
+         again without",
+        .0.display()
+    )]
+    NoTimelines(PathBuf),
     /// A line is not what it should be.
     #[error("{}, line {line}: {reason}", path.display())]
     Line {
@@ -387,8 +394,11 @@ impl Run {
         if format > FORMAT {
             return Err(Error::Newer { path, found: format });
         }
-        let info = serde_json::from_str(&text).map_err(|error| malformed(&error))?;
+        let info: RunInfo = serde_json::from_str(&text).map_err(|error| malformed(&error))?;
         let mut timelines = read_timelines(&folder.join(TIMELINES))?;
+        if timelines.is_empty() && info.counts.requests > 0 {
+            return Err(Error::NoTimelines(folder.to_owned()));
+        }
         timelines.sort_by_key(|timeline| timeline.index);
         Ok(Self { info, timelines })
     }

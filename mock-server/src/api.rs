@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH};
-use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
@@ -19,12 +18,15 @@ use serde_json::Value;
 use tokentape_pacer::{Pacer, monotonic_ns};
 
 use crate::config::Config;
+use crate::deadlines::Pace;
+use crate::engine;
+use crate::engine::driver::Driver;
 use crate::metrics::{Exchange, Metrics};
 use crate::profile::{Shape, Traits};
 use crate::refusal::Refusal;
 use crate::request::{self, Vocabulary};
 use crate::stream::Stream;
-use crate::timing::{self, Purpose, RequestKey};
+use crate::timing::{self, Circumstances, Purpose, RequestKey, UnderWay};
 use crate::transport::Connection;
 use crate::truth::Log;
 use crate::wire::{self, Endpoint};
@@ -43,10 +45,12 @@ pub(crate) struct Server {
     log: Log,
     metrics: Arc<Metrics>,
     answers: AtomicU64,
+    under_way: UnderWay,
+    driver: Option<Driver>,
 }
 
 impl Server {
-    pub(crate) fn new(config: Config, log: Log) -> Self {
+    pub(crate) fn new(config: Config, log: Log, driver: Option<Driver>) -> Self {
         let vocabulary = Vocabulary::of(&config.tokenizer);
         // vLLM's ends in a digest of its configuration; here only the model can differ.
         let digest = blake3::hash(config.model.as_bytes()).to_hex();
@@ -57,7 +61,8 @@ impl Server {
         };
         let metrics = Metrics::new(config.wire.profile, &config.model, config.max_model_len, unix_seconds());
         let (metrics, answers) = (Arc::new(metrics), AtomicU64::new(0));
-        Self { config, vocabulary, fingerprint, log, metrics, answers }
+        let under_way = UnderWay::default();
+        Self { config, vocabulary, fingerprint, log, metrics, answers, under_way, driver }
     }
 
     pub(crate) fn log(&self) -> &Log {
@@ -66,6 +71,40 @@ impl Server {
 
     fn traits(&self) -> Traits {
         self.config.wire.profile.traits()
+    }
+
+    /// What decides when the tokens of an answer are due: the engine, or the timing model as the request's headers
+    /// change it.
+    fn pace(
+        &self,
+        headers: &HeaderMap,
+        key: &RequestKey,
+        arrival_ns: u64,
+        (prompt_tokens, max_tokens): (usize, u32),
+        body: &[u8],
+    ) -> Result<Pace, Refusal> {
+        let prompt_tokens = u32::try_from(prompt_tokens).unwrap_or(u32::MAX);
+        let timing = self.config.timing.for_request(headers).map_err(|words| Refusal::bad_request(&words))?;
+        let Some(driver) = &self.driver else {
+            let (others, ticket) = self.under_way.enter();
+            let random = timing::Stream::new(self.config.seed, Purpose::Timing, key);
+            let circumstances = Circumstances { prompt_tokens, others };
+            return Ok(Pace::Model(timing.due_ns(arrival_ns, max_tokens, circumstances, random), ticket));
+        };
+        if timing != self.config.timing {
+            let words = "x-mock-ttft and x-mock-itl set nothing here: an engine keeps the time";
+            return Err(Refusal::bad_request(words));
+        }
+        let request = engine::Request {
+            prompt_tokens,
+            max_tokens,
+            prefix: engine::prefix(body, prompt_tokens, driver.block_tokens()),
+            seed: key.seed(),
+            tag: 0,
+        };
+        let feed =
+            driver.submit(arrival_ns, request).map_err(|error| Refusal::bad_request(&error.to_string()))?;
+        Ok(Pace::Engine(feed))
     }
 
     /// The texts of an answer's tokens, as the insides of JSON strings: words are letters and a space.
@@ -279,17 +318,12 @@ async fn route(
                 Route::Tokenize => {
                     tokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body))
                 }
-                Route::Responses => respond::respond(server, pacer, connection, id_of(&parts), &body).await,
-                Route::Embeddings => respond::embed(server, pacer, connection, id_of(&parts), &body).await,
+                Route::Responses => respond::respond(server, pacer, connection, &parts.headers, &body).await,
+                Route::Embeddings => respond::embed(server, pacer, connection, &parts.headers, &body).await,
                 _ => detokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body)),
             }
         }
     })
-}
-
-/// The id that a request brings, empty where it brings none.
-fn id_of(parts: &Parts) -> &[u8] {
-    head::request_id(&parts.headers).map_or(&b""[..], HeaderValue::as_bytes)
 }
 
 /// The whole body, or why it is refused. A length that is told is refused before anything is read; one that is not, when

@@ -9,10 +9,10 @@ use tokentape_tokenizer::Tokenizer;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
-use crate::duration::parse_ns;
+use crate::engine::Profile;
 use crate::profile::Wire;
 use crate::server::{Error, serve};
-use crate::timing::Timing;
+use crate::timing::{Law, Timing};
 
 /// The flags of `tokentape-mock` and of `tokentape mock`.
 #[derive(Clone, Debug, clap::Args)]
@@ -29,15 +29,22 @@ pub struct Args {
     /// The tokenizer that counts prompts and whose words make the answers: a folder, a `tokenizer.json`, or a name.
     #[arg(long, value_name = "DIR|FILE|NAME", default_value = "embedded")]
     pub tokenizer: String,
-    /// From a request's arrival to its first token (20ms, 1.5ms, 250us, 0).
-    #[arg(long = "ttft", value_name = "SPAN", default_value = "20ms", value_parser = parse_ns)]
-    pub ttft_ns: u64,
-    /// From one token to the next.
-    #[arg(long = "itl", value_name = "SPAN", default_value = "5ms", value_parser = parse_ns)]
-    pub itl_ns: u64,
+    /// From a request's arrival to its first token: a span (20ms, 1.5ms, 250us, 0) or a law, such as
+    /// uniform:10ms..30ms, normal:20ms,cv=0.1, lognormal:20ms,cv=0.3, gamma:20ms,sd=5ms or empirical:FILE.csv; with
+    /// ,token=50us for each token of the prompt and ,load=0.01 for each other answer.
+    #[arg(long, value_name = "LAW", default_value = "20ms", value_parser = Law::parse_ttft)]
+    pub ttft: Law,
+    /// From one token to the next, likewise; with ,rho=0.8 correlated from token to token.
+    #[arg(long, value_name = "LAW", default_value = "5ms", value_parser = Law::parse_itl)]
+    pub itl: Law,
     /// How far each interval strays from its length, uniformly to both sides, in percent of it.
     #[arg(long = "jitter", value_name = "PERCENT", default_value = "0%", value_parser = parse_millipercent)]
     pub jitter_millipercent: u32,
+    /// Let an engine keep the time instead: a profile's name (a100-llama-3.1-8b, fixed, h100-llama-3.1-8b,
+    /// h100x4-llama-3.1-70b) or file. It batches, queues and caches as vLLM's scheduler does.
+    #[arg(long, value_name = "NAME|FILE", value_parser = Profile::named,
+          conflicts_with_all = ["ttft", "itl", "jitter_millipercent"])]
+    pub engine: Option<Profile>,
     /// The seed of texts, jitter and ids.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -77,12 +84,9 @@ pub fn run(args: Args) -> Result<(), Error> {
 
 impl Args {
     fn into_config(self, tokenizer: Tokenizer) -> Config {
-        let timing = Timing {
-            ttft_ns: self.ttft_ns,
-            itl_ns: self.itl_ns,
-            jitter_millipercent: self.jitter_millipercent,
-        };
+        let timing = Timing { ttft: self.ttft, itl: self.itl, jitter_millipercent: self.jitter_millipercent };
         Config {
+            engine: self.engine,
             seed: self.seed,
             max_model_len: self.max_model_len,
             chat_max_tokens: self.chat_max_tokens,

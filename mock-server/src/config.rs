@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokentape_tokenizer::Tokenizer;
 
 use crate::answers::Answers;
+use crate::engine::Profile;
 use crate::profile::Wire;
 use crate::timing::Timing;
 use crate::truth::Header;
@@ -19,6 +20,8 @@ pub struct Config {
     pub tokenizer: Arc<Tokenizer>,
     /// The pace of every answer.
     pub timing: Timing,
+    /// Keeps the time in place of that, where there is one.
+    pub engine: Option<Profile>,
     /// The seed of texts, jitter and ids.
     pub seed: u64,
     /// The most tokens that a prompt and its answer may have together.
@@ -50,6 +53,7 @@ impl Config {
             model: model.into(),
             tokenizer,
             timing,
+            engine: None,
             seed: 0,
             max_model_len: Self::MAX_MODEL_LEN,
             chat_max_tokens: Self::CHAT_MAX_TOKENS,
@@ -71,9 +75,10 @@ impl Config {
         Header {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             model: self.model.clone(),
-            ttft_ns: self.timing.ttft_ns,
-            itl_ns: self.timing.itl_ns,
+            ttft_ns: self.timing.ttft.mean_ns(),
+            itl_ns: self.timing.itl.mean_ns(),
             jitter_percent: f64::from(self.timing.jitter_millipercent) / 1000.0,
+            engine: self.engine.as_ref().map(|profile| profile.name.clone()),
             seed: self.seed,
             clock: "CLOCK_MONOTONIC".to_owned(),
         }

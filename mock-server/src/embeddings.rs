@@ -169,7 +169,7 @@ mod tests {
     use crate::timing::Timing;
 
     fn ask(body: &str) -> Result<Asked, Refusal> {
-        let timing = Timing { ttft_ns: 0, itl_ns: 0, jitter_millipercent: 0 };
+        let timing = Timing::fixed(0, 0);
         let config =
             Config { max_model_len: 8, ..Config::new("m", Arc::new(Tokenizer::embedded().unwrap()), timing) };
         parse(body.as_bytes(), &config)

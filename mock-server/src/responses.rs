@@ -314,7 +314,7 @@ mod tests {
     const TOKENS: [&str; 3] = [r" MD\n", r#" \"é\""#, " MD"];
 
     fn config() -> Config {
-        let timing = Timing { ttft_ns: 0, itl_ns: 0, jitter_millipercent: 0 };
+        let timing = Timing::fixed(0, 0);
         Config { max_model_len: 100, ..Config::new("m", Arc::new(Tokenizer::embedded().unwrap()), timing) }
     }
 

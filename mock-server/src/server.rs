@@ -20,6 +20,7 @@ use tokio::task::{LocalSet, spawn_local};
 
 use crate::api::{self, Server};
 use crate::config::Config;
+use crate::engine::driver::Driver;
 use crate::transport::{Connection, Transport};
 use crate::truth::Log;
 
@@ -86,10 +87,15 @@ pub fn serve(listener: TcpListener, config: Config, shutdown: impl Future<Output
         Some(path) => Log::create(path, config.truth_header()).map_err(truth_error)?,
     };
     let workers = config.workers.max(1);
-    let server = Arc::new(Server::new(config, log));
+    let (driver, engine) =
+        config.engine.clone().map(Driver::start).transpose().map_err(Error::Runtime)?.unzip();
+    let server = Arc::new(Server::new(config, log, driver));
     let served = deal_out(listener, &server, workers, shutdown).map_err(Error::Runtime);
     // The last holder of the log's sender: its thread ends with it.
     drop(server);
+    if engine.is_some_and(|thread| thread.join().is_err()) {
+        return Err(Error::Runtime(io::Error::other("the engine's thread panicked")));
+    }
     log_writer.finish().map_err(truth_error)?;
     served
 }

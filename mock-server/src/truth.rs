@@ -35,12 +35,15 @@ pub struct Header {
     pub version: String,
     /// The model's name.
     pub model: String,
-    /// From arrival to the first token, in nanoseconds.
+    /// From arrival to the first token, in nanoseconds: the mean.
     pub ttft_ns: u64,
-    /// From token to token, in nanoseconds.
+    /// From token to token, in nanoseconds: the mean.
     pub itl_ns: u64,
     /// How far each interval may stray to either side, in percent of it.
     pub jitter_percent: f64,
+    /// The name of the engine's profile, where an engine kept the time and the three above did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// The seed of texts and jitter.
     pub seed: u64,
     /// The clock of every time in the log: `CLOCK_MONOTONIC`.
@@ -69,9 +72,9 @@ pub struct Record {
     /// What each of the answer's events is, in order; in the file as runs: `[["role",1],["token",100],["done",1]]`.
     #[serde(with = "runs")]
     pub events: Vec<EventKind>,
-    /// When each event was due.
+    /// When each event was due; where an engine decides that and the answer was cut off, of those that it scheduled.
     pub due_ns: Vec<u64>,
-    /// When the write of each event's last byte returned; shorter than `due_ns` where the answer was cut off.
+    /// When the write of each event's last byte returned; shorter than `events` where the answer was cut off.
     pub written_ns: Vec<u64>,
     /// How it ended.
     pub outcome: Outcome,
@@ -239,7 +242,7 @@ impl Entry {
 
     /// Whether every event is written.
     pub(crate) fn is_complete(&self) -> bool {
-        self.record.written_ns.len() == self.record.due_ns.len()
+        self.record.written_ns.len() == self.record.events.len()
     }
 }
 
@@ -343,6 +346,7 @@ mod tests {
             ttft_ns: 20_000_000,
             itl_ns: 5_000_000,
             jitter_percent: 2.5,
+            engine: None,
             seed: 3,
             clock: "CLOCK_MONOTONIC".to_owned(),
         }

@@ -7,6 +7,7 @@ use super::{Failure, Outcome};
 use crate::metrics::native::Metrics;
 use crate::metrics::slo::Good;
 use crate::metrics::vllm::Goodput;
+use crate::run::RunInfo;
 
 /// The runs of a sweep, as far as they have come.
 #[derive(Debug)]
@@ -37,14 +38,20 @@ impl Sweep {
     /// Adds a run.
     pub(super) fn add(&mut self, name: &str, done: &Replayed) {
         let Replayed { info, report, metrics, .. } = done;
+        let goodput = self.goodput.map(|goodput| Good::of(&measurement(info, report), goodput));
+        self.push(name, info, metrics.clone(), goodput);
+    }
+
+    /// Adds a run that has no replay's report.
+    pub(super) fn push(&mut self, name: &str, info: &RunInfo, metrics: Metrics, goodput: Option<Good>) {
         self.rows.push(Row {
             run: name.to_owned(),
             verdict: info.verdict.line(),
             valid: info.verdict.valid,
             all_well: info.counts.ended_well() == info.counts.requests,
             left_out: info.counts.left_out,
-            goodput: self.goodput.map(|goodput| Good::of(&measurement(info, report), goodput)),
-            metrics: metrics.clone(),
+            goodput,
+            metrics,
         });
     }
 

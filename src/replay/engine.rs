@@ -12,8 +12,8 @@
 //!
 //! What a request's failure, a user's impatience or a conversation's history change in this is [`Behaviour`]'s.
 //!
-//! One single-threaded runtime a worker; its slots and their connections never leave it. The
-//! [collector](super::collector) parses what the exchanges bring, so that nothing is parsed where stamps are taken.
+//! One single-threaded runtime a worker; its slots and their connections never leave it. The collector parses what the
+//! exchanges bring, so that nothing is parsed where stamps are taken.
 
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Barrier, Mutex, OnceLock, PoisonError};

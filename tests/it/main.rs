@@ -18,6 +18,7 @@ mod peers;
 mod peers_evalscope;
 mod replay;
 mod server_metrics;
+mod simulate;
 mod support;
 mod tape;
 mod traces;

@@ -61,11 +61,18 @@ pub(crate) struct Mock {
 
 impl Mock {
     pub(crate) fn start(more: &[&str]) -> Self {
-        let mut args = vec!["mock", "--port", "0"];
+        let mut args = Vec::new();
         for default in [["--ttft", "2ms"], ["--itl", "500us"]] {
             args.extend(default.into_iter().filter(|_| !more.contains(&default[0])));
         }
-        let mut process = tokentape(args).args(more).stdout(Stdio::piped()).spawn().unwrap();
+        args.extend(more);
+        Self::start_with(&args)
+    }
+
+    /// The same with these arguments and no others.
+    pub(crate) fn start_with(more: &[&str]) -> Self {
+        let mut process =
+            tokentape(["mock", "--port", "0"]).args(more).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).to_owned();

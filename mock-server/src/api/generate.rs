@@ -1,5 +1,6 @@
 //! The two generating endpoints: from a request to its answer, each event with its deadline.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,11 +14,12 @@ use super::head::{self, json, refuse, streamed, unix_seconds};
 use super::{Reply, Server};
 use crate::answers::{Answer, Question};
 use crate::chunks::{Chunk, Finish, chunks};
+use crate::deadlines::Pace;
 use crate::metrics::{ChoiceCount, Exchange, Observation};
 use crate::request::{self, Request};
 use crate::stream::Stream;
 use crate::text;
-use crate::timing::{self, Purpose, RequestKey};
+use crate::timing::RequestKey;
 use crate::transport::{Connection, Part};
 use crate::truth::{EventKind, Record};
 use crate::wire::{self, Endpoint, Frames, Times};
@@ -56,11 +58,19 @@ pub(super) async fn generate(
     };
     let id = format!("{}{suffix}", endpoint.id_prefix());
     let steps = chunks.iter().map(|chunk| chunk.tokens_so_far).max().unwrap_or(0);
-    let random = timing::Stream::new(config.seed, Purpose::Timing, &key);
-    let token_due_ns = config.timing.due_ns(arrival_ns, steps, random);
+    let prompt_tokens = asked.prompts.iter().map(|prompt| prompt.tokens).sum();
+    let pace = match server.pace(&parts.headers, &key, arrival_ns, (prompt_tokens, steps), body) {
+        Ok(pace) => pace,
+        Err(refusal) => return refuse(refusal),
+    };
+    let (times, first_due_ns) = match &pace {
+        Pace::Model(due_ns, _) => (Some(times(arrival_ns, due_ns)), due_ns.first().copied()),
+        // An engine's word comes too late for what is written beforehand.
+        Pace::Engine(_) => (None, None),
+    };
     let tool_id = asked.tool.as_ref().map(|_| format!("chatcmpl-tool-{}", server.fresh_id()));
-    let answer = Said { server, endpoint, asked: &asked, id: &id, tool_id: tool_id.as_deref() }
-        .answer(&chunks, times(arrival_ns, &token_due_ns));
+    let answer =
+        Said { server, endpoint, asked: &asked, id: &id, tool_id: tool_id.as_deref() }.answer(&chunks, times);
     let record = Record {
         id: id.clone(),
         path: endpoint.path().to_owned(),
@@ -76,23 +86,27 @@ pub(super) async fn generate(
         metrics: Arc::clone(&server.metrics),
         choices,
         n: asked.n,
-        first_due_ns: token_due_ns.first().copied().filter(|_| !asked.stream),
+        first_due_ns: first_due_ns.filter(|_| !asked.stream),
         exchange: exchange.filter(|_| asked.stream),
     };
 
     if asked.stream {
         let frames = wire::stream(&answer);
-        let due_ns = event_due_ns(&frames, arrival_ns, &token_due_ns);
+        let early = frames.tokens().iter().take_while(|token| token.is_none()).count();
+        let (deadlines, due_ns) = pace.deadlines_after(early, arrival_ns, event_tokens(&frames));
         let events = frames.kinds().to_vec();
-        let entry = server.log.begin(Record { events, due_ns: due_ns.clone(), ..record });
+        let entry = server.log.begin(Record { events, due_ns, ..record });
         connection.begin(entry.observed_by(observation));
-        return streamed(Stream::new(frames, due_ns, pacer, connection));
+        return streamed(Stream::new(frames, deadlines, pacer, connection));
     }
     let body = wire::body(&answer);
-    let due_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
-    let events = vec![EventKind::Body];
-    let entry = server.log.begin(Record { events, due_ns: vec![due_ns], ..record });
+    let (mut deadlines, due_ns) = pace.deadlines(vec![steps.saturating_sub(1)]);
+    let entry = server.log.begin(Record { events: vec![EventKind::Body], due_ns, ..record });
     connection.begin(entry.observed_by(observation));
+    let due_ns = poll_fn(|cx| deadlines.poll_next(cx)).await.unwrap_or(arrival_ns);
+    if deadlines.is_fed() {
+        connection.due(due_ns);
+    }
     pacer.sleep_until(due_ns).await;
     let response = json(StatusCode::OK, body);
     connection.hand_over(Part::Event);
@@ -137,7 +151,7 @@ struct Said<'a> {
 }
 
 impl<'a> Said<'a> {
-    fn answer(&self, chunks: &'a [Chunk<'a>], times: Times) -> wire::Answer<'a> {
+    fn answer(&self, chunks: &'a [Chunk<'a>], times: Option<Times>) -> wire::Answer<'a> {
         let (asked, wire) = (self.asked, &self.server.config.wire);
         let chat = self.endpoint == Endpoint::Chat;
         let reasons = chat && wire.reasoning_parser.is_some() && asked.tool.is_none();
@@ -160,7 +174,7 @@ impl<'a> Said<'a> {
             parsed: chat && wire.is_parsed(),
             reasoning_tokens: if reasons { wire.reasoning_tokens } else { 0 },
             prompt_details: wire.enable_prompt_tokens_details,
-            times: wire.enable_per_request_metrics.then_some(times),
+            times: times.filter(|_| wire.enable_per_request_metrics),
         }
     }
 }
@@ -176,20 +190,13 @@ fn times(arrival_ns: u64, token_due_ns: &[u64]) -> Times {
     }
 }
 
-/// When each event is due: the role with the first token, as vLLM sends it with the engine's first output, what tells of
-/// a token with that, and what follows the last token with that.
-pub(super) fn event_due_ns(frames: &Frames, arrival_ns: u64, token_due_ns: &[u64]) -> Vec<u64> {
-    let last_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
-    let mut least_ns = arrival_ns;
-    let due = frames.tokens().iter().zip(frames.kinds()).map(|(token, kind)| {
-        let due_ns = match (token, kind) {
-            (None, _) => arrival_ns,
-            (_, EventKind::Usage | EventKind::Done) => last_ns,
-            (Some(token), _) => token_due_ns.get(*token as usize).copied().unwrap_or(last_ns),
-        };
-        // Choices of an answer that was played from elsewhere need not keep step.
-        least_ns = least_ns.max(due_ns);
-        least_ns
+/// The token that each event goes out with: the role with the first, as vLLM sends it with the engine's first output,
+/// and what follows the last token with that. Choices that were played from elsewhere need not keep step, but no event
+/// is due before the one that precedes it.
+pub(super) fn event_tokens(frames: &Frames) -> Vec<u32> {
+    let latest = frames.tokens().iter().scan(0, |latest, token| {
+        *latest = token.unwrap_or(0).max(*latest);
+        Some(*latest)
     });
-    due.collect()
+    latest.collect()
 }

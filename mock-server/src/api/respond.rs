@@ -1,15 +1,17 @@
 //! The two endpoints that have a wire of their own: `/v1/responses` and `/v1/embeddings`.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 
-use http::{Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokentape_pacer::Pacer;
 
-use super::generate::event_due_ns;
+use super::generate::event_tokens;
 use super::head::{json, refuse, streamed, unix_seconds};
 use super::{Reply, Server};
+use crate::deadlines::Pace;
 use crate::stream::Stream;
-use crate::timing::{self, Purpose, RequestKey};
+use crate::timing::RequestKey;
 use crate::transport::{Connection, Part};
 use crate::truth::{EventKind, Record};
 use crate::{embeddings, responses};
@@ -19,7 +21,7 @@ pub(super) async fn respond(
     server: &Server,
     pacer: Pacer,
     connection: Rc<Connection>,
-    request_id: &[u8],
+    headers: &HeaderMap,
     body: &[u8],
 ) -> Response<Reply> {
     const PATH: &str = "/v1/responses";
@@ -29,7 +31,7 @@ pub(super) async fn respond(
         Ok(asked) => asked,
         Err(refusal) => return refuse(refusal),
     };
-    let key = RequestKey::new(PATH, request_id, body);
+    let key = RequestKey::new(PATH, request_id(headers), body);
     let tokens = server.answer_text(&key, asked.max_tokens);
     let id = asked.id.clone().unwrap_or_else(|| format!("resp_{}", server.fresh_digits()));
     let answer = responses::Answer {
@@ -50,26 +52,20 @@ pub(super) async fn respond(
         completion_tokens: tokens.len() as u64,
         ..Record::empty()
     };
-    let random = timing::Stream::new(server.config.seed, Purpose::Timing, &key);
-    let token_due_ns = server.config.timing.due_ns(arrival_ns, asked.max_tokens, random);
+    let pace = match server.pace(headers, &key, arrival_ns, (asked.prompt_tokens, asked.max_tokens), body) {
+        Ok(pace) => pace,
+        Err(refusal) => return refuse(refusal),
+    };
     if !asked.stream {
-        let due_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
-        return whole(
-            server,
-            &pacer,
-            &connection,
-            Record { due_ns: vec![due_ns], ..record },
-            responses::body(&answer),
-        )
-        .await;
+        let last = asked.max_tokens.saturating_sub(1);
+        return whole(server, &pacer, &connection, record, (pace, last), responses::body(&answer)).await;
     }
     let frames = responses::stream(&answer);
-    let mut due_ns = event_due_ns(&frames, arrival_ns, &token_due_ns);
     // That the request was taken is told before the engine has anything.
-    due_ns.iter_mut().take(2).for_each(|at_ns| *at_ns = arrival_ns);
+    let (deadlines, due_ns) = pace.deadlines_after(2, arrival_ns, event_tokens(&frames));
     let events = frames.kinds().to_vec();
-    connection.begin(server.log.begin(Record { events, due_ns: due_ns.clone(), ..record }));
-    streamed(Stream::new(frames, due_ns, pacer, connection))
+    connection.begin(server.log.begin(Record { events, due_ns, ..record }));
+    streamed(Stream::new(frames, deadlines, pacer, connection))
 }
 
 /// Answers `/v1/embeddings`: when a first token would be due.
@@ -77,7 +73,7 @@ pub(super) async fn embed(
     server: &Server,
     pacer: Pacer,
     connection: Rc<Connection>,
-    request_id: &[u8],
+    headers: &HeaderMap,
     body: &[u8],
 ) -> Response<Reply> {
     const PATH: &str = "/v1/embeddings";
@@ -87,7 +83,7 @@ pub(super) async fn embed(
         Ok(asked) => asked,
         Err(refusal) => return refuse(refusal),
     };
-    let suffix = match (request_id, &asked.id) {
+    let suffix = match (request_id(headers), &asked.id) {
         (b"", None) => server.fresh_id(),
         (b"", Some(id)) => id.clone(),
         (id, _) => String::from_utf8_lossy(id).into_owned(),
@@ -95,30 +91,42 @@ pub(super) async fn embed(
     let id = format!("embd-{suffix}");
     let vectors = embeddings::vectors(&asked, server.config.seed);
     let text = embeddings::body(&asked, &id, unix_seconds(), &server.config.model, &vectors);
-    let key = RequestKey::new(PATH, request_id, body);
-    let random = timing::Stream::new(server.config.seed, Purpose::Timing, &key);
+    let key = RequestKey::new(PATH, request_id(headers), body);
+    let pace = match server.pace(headers, &key, arrival_ns, (asked.prompt_tokens(), 1), body) {
+        Ok(pace) => pace,
+        Err(refusal) => return refuse(refusal),
+    };
     let record = Record {
         id,
         path: PATH.to_owned(),
         arrival_ns,
         read_ns: connection.read_ns(),
         prompt_tokens: asked.prompt_tokens() as u64,
-        due_ns: server.config.timing.due_ns(arrival_ns, 1, random),
         ..Record::empty()
     };
-    whole(server, &pacer, &connection, record, text).await
+    whole(server, &pacer, &connection, record, (pace, 0), text).await
 }
 
-/// One body, when it is due.
+fn request_id(headers: &HeaderMap) -> &[u8] {
+    headers.get("x-request-id").map_or(&b""[..], HeaderValue::as_bytes)
+}
+
+/// One body, when that token is due.
 async fn whole(
     server: &Server,
     pacer: &Pacer,
     connection: &Connection,
     record: Record,
+    (pace, token): (Pace, u32),
     body: String,
 ) -> Response<Reply> {
-    let due_ns = record.due_ns.last().copied().unwrap_or(record.arrival_ns);
-    connection.begin(server.log.begin(Record { events: vec![EventKind::Body], ..record }));
+    let arrival_ns = record.arrival_ns;
+    let (mut deadlines, due_ns) = pace.deadlines(vec![token]);
+    connection.begin(server.log.begin(Record { events: vec![EventKind::Body], due_ns, ..record }));
+    let due_ns = poll_fn(|cx| deadlines.poll_next(cx)).await.unwrap_or(arrival_ns);
+    if deadlines.is_fed() {
+        connection.due(due_ns);
+    }
     pacer.sleep_until(due_ns).await;
     let response = json(StatusCode::OK, body);
     connection.hand_over(Part::Event);

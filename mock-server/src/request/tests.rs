@@ -7,7 +7,7 @@ use super::*;
 use crate::timing::Timing;
 
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
-    let timing = Timing { ttft_ns: 0, itl_ns: 0, jitter_millipercent: 0 };
+    let timing = Timing::fixed(0, 0);
     let tokenizer = Arc::new(Tokenizer::embedded().unwrap());
     Config { max_model_len: 4096, ..Config::new("m", tokenizer, timing) }
 });

@@ -71,12 +71,11 @@ fn is_complete(answer: &[u8], headless: bool) -> bool {
 }
 
 fn config(kind: Kind) -> Config {
-    let timing = Timing { ttft_ns: 0, itl_ns: 0, jitter_millipercent: 0 };
     let tokenizer = |name: &str| Arc::new(Tokenizer::load(&format!("{}/{name}", crate::FIXTURES)).unwrap());
     let qwen = |profile| Config {
         max_model_len: 4096,
         wire: Wire { profile, model_root: Some("./model".to_owned()), ..Wire::default() },
-        ..Config::new("Qwen2.5-0.5B-Instruct", tokenizer("tokenizer-a"), timing)
+        ..Config::new("Qwen2.5-0.5B-Instruct", tokenizer("tokenizer-a"), Timing::fixed(0, 0))
     };
     let tiny = |wire: Wire, api_key: Option<&str>| Config {
         max_model_len: 1024,
@@ -88,7 +87,7 @@ fn config(kind: Kind) -> Config {
             enable_prompt_tokens_details: true,
             ..wire
         },
-        ..Config::new("tiny-llama", tokenizer("tokenizer-b"), timing)
+        ..Config::new("tiny-llama", tokenizer("tokenizer-b"), Timing::fixed(0, 0))
     };
     match kind {
         Kind::Qwen0110 => qwen(Profile::Vllm0110),

@@ -1,0 +1,211 @@
+//! The engine in real time: one thread steps it, and tells each answer's deadlines as a step begins.
+//!
+//! A step begins when the one before it ends, or when a request arrives at an engine at rest: at those moments, not when
+//! this thread wakes up, so nothing drifts. Requests that arrived by then are part of it. A deadline is known a whole
+//! step ahead, and the worker that writes the token keeps it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokentape_pacer::monotonic_ns;
+
+use super::{Engine, Id, Profile, Request, TooLong};
+use crate::deadlines::Feed;
+
+/// How long a step waits for requests that arrived before it and are still being read by a worker.
+const GRACE_NS: u64 = 100_000;
+
+/// The way to the engine's thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Driver {
+    arrivals: Sender<Arrival>,
+    room: u64,
+    block_tokens: u32,
+}
+
+#[derive(Debug)]
+struct Arrival {
+    at_ns: u64,
+    request: Request,
+    feed: Feed,
+}
+
+impl Driver {
+    /// Starts the thread. It ends when every driver is gone and everything under way is done or abandoned.
+    pub(crate) fn start(profile: Profile) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (arrivals, incoming) = mpsc::channel();
+        let driver =
+            Self { arrivals, room: profile.cache.tokens(), block_tokens: profile.cache.block_tokens };
+        let desk = Desk::new(Engine::new(profile));
+        let thread = std::thread::Builder::new()
+            .name("mock-engine".to_owned())
+            .spawn(move || drive(desk, &incoming))?;
+        Ok((driver, thread))
+    }
+
+    /// The tokens in a block of its cache.
+    pub(crate) fn block_tokens(&self) -> u32 {
+        self.block_tokens
+    }
+
+    /// Hands a request to the engine; the deadlines of its tokens come through the feed.
+    pub(crate) fn submit(&self, at_ns: u64, request: Request) -> Result<Feed, TooLong> {
+        let tokens = u64::from(request.prompt_tokens) + u64::from(request.max_tokens);
+        if tokens > self.room {
+            return Err(TooLong { tokens, room: self.room });
+        }
+        let feed = Feed::default();
+        // The thread outlives every driver.
+        self.arrivals.send(Arrival { at_ns, request, feed: feed.clone() }).unwrap_or_default();
+        Ok(feed)
+    }
+}
+
+/// What the thread knows, without its clock.
+#[derive(Debug)]
+struct Desk {
+    engine: Engine,
+    /// Those that the engine does not have yet, by arrival.
+    early: VecDeque<Arrival>,
+    feeds: HashMap<Id, Feed>,
+    outputs: Vec<super::Output>,
+    /// When the step under way ends.
+    free_ns: u64,
+}
+
+impl Desk {
+    fn new(engine: Engine) -> Self {
+        Self { engine, early: VecDeque::new(), feeds: HashMap::new(), outputs: Vec::new(), free_ns: 0 }
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        let place = self.early.partition_point(|other| other.at_ns <= arrival.at_ns);
+        self.early.insert(place, arrival);
+    }
+
+    /// When the next step can begin; none while there is nothing to do.
+    fn due_ns(&self) -> Option<u64> {
+        if self.engine.running() + self.engine.waiting() > 0 {
+            return Some(self.free_ns);
+        }
+        self.early.front().map(|arrival| arrival.at_ns.max(self.free_ns))
+    }
+
+    /// Begins the step that is due then.
+    fn step(&mut self, begin_ns: u64) {
+        let arrived = self.early.partition_point(|arrival| arrival.at_ns <= begin_ns);
+        for arrival in self.early.drain(..arrived) {
+            if let Ok(id) = self.engine.submit(arrival.request) {
+                self.feeds.insert(id, arrival.feed);
+            }
+        }
+        // A client that went away leaves its feed behind.
+        let gone: Vec<Id> =
+            self.feeds.iter().filter(|(_, feed)| feed.is_abandoned()).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.engine.cancel(id);
+            self.feeds.remove(&id);
+        }
+        let Some(step) = self.engine.step(begin_ns, &mut self.outputs) else { return };
+        self.free_ns = step.end_ns;
+        for output in self.outputs.drain(..) {
+            if let Some(feed) = self.feeds.get(&output.id) {
+                feed.push(output.tokens, step.end_ns);
+            }
+            if output.is_last {
+                self.feeds.remove(&output.id);
+            }
+        }
+    }
+}
+
+fn drive(mut desk: Desk, incoming: &Receiver<Arrival>) {
+    let mut is_open = true;
+    loop {
+        let now_ns = monotonic_ns();
+        // A request's arrival is a moment ago when it comes here, so a step that others might join waits a little.
+        match desk.due_ns() {
+            Some(due_ns) if due_ns.saturating_add(GRACE_NS) <= now_ns || !is_open => desk.step(due_ns),
+            due_ns => {
+                let wait_ns = due_ns.map(|due_ns| due_ns.saturating_add(GRACE_NS) - now_ns);
+                let arrival = match wait_ns {
+                    None => incoming.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                    Some(wait_ns) => incoming.recv_timeout(Duration::from_nanos(wait_ns)),
+                };
+                match arrival {
+                    Ok(arrival) => desk.arrive(arrival),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => is_open = false,
+                }
+            }
+        }
+        while let Ok(arrival) = incoming.try_recv() {
+            desk.arrive(arrival);
+        }
+        if !is_open && desk.due_ns().is_none() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn due(feed: &Feed, token: u32) -> Poll<u64> {
+        feed.poll_token(token, &mut Context::from_waker(Waker::noop()))
+    }
+
+    fn arrival(at_ns: u64, max_tokens: u32) -> (Arrival, Feed) {
+        let feed = Feed::default();
+        let request = Request { prompt_tokens: 8, max_tokens, ..Request::default() };
+        (Arrival { at_ns, request, feed: feed.clone() }, feed)
+    }
+
+    const MS: u64 = 1_000_000;
+
+    /// Times are those of arrivals and steps, whenever the thread comes to them.
+    #[test]
+    fn deadlines_do_not_depend_on_when_the_thread_wakes() {
+        let mut desk = Desk::new(Engine::new(Profile::load("fixed").unwrap()));
+        let ((first, feed), (second, other)) = (arrival(100 * MS, 3), arrival(105 * MS, 2));
+        // Told in the wrong order.
+        desk.arrive(second);
+        desk.arrive(first);
+        assert_eq!(desk.due_ns(), Some(100 * MS));
+        desk.step(100 * MS);
+        assert_eq!((due(&feed, 0), due(&other, 0)), (Poll::Ready(120 * MS), Poll::Pending));
+        assert_eq!(desk.due_ns(), Some(120 * MS));
+        desk.step(120 * MS);
+        assert_eq!((due(&feed, 1), due(&other, 0)), (Poll::Ready(140 * MS), Poll::Ready(140 * MS)));
+        desk.step(140 * MS);
+        assert_eq!((due(&feed, 2), due(&other, 1)), (Poll::Ready(145 * MS), Poll::Ready(145 * MS)));
+        assert_eq!(desk.due_ns(), None);
+        assert!(desk.feeds.is_empty());
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_dropped() {
+        let mut desk = Desk::new(Engine::new(Profile::load("fixed").unwrap()));
+        let (first, feed) = arrival(0, 100);
+        desk.arrive(first);
+        desk.step(0);
+        drop(feed);
+        desk.step(desk.free_ns);
+        assert_eq!((desk.due_ns(), desk.engine.cache_usage()), (None, 0.0));
+    }
+
+    #[test]
+    fn the_thread_ends_with_its_drivers() {
+        let (driver, thread) = Driver::start(Profile::load("fixed").unwrap()).unwrap();
+        let feed =
+            driver.submit(monotonic_ns(), Request { prompt_tokens: 8, max_tokens: 2, ..Request::default() });
+        drop(driver);
+        thread.join().unwrap();
+        assert!(due(&feed.unwrap(), 1).is_ready());
+    }
+}
