@@ -1,44 +1,49 @@
 //! The routes: from a request to its response.
 
+mod generate;
+pub(crate) mod head;
 mod respond;
+mod whole;
 
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, SERVER, VARY};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Either, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use tokentape_pacer::Pacer;
+use serde_json::Value;
+use tokentape_pacer::{Pacer, monotonic_ns};
 
 use crate::config::Config;
 use crate::deadlines::Pace;
 use crate::engine;
 use crate::engine::driver::Driver;
-use crate::request::{self, Refusal};
+use crate::metrics::{Exchange, Metrics};
+use crate::profile::{Shape, Traits};
+use crate::refusal::Refusal;
+use crate::request::{self, Vocabulary};
 use crate::stream::Stream;
 use crate::timing::{self, Circumstances, Purpose, RequestKey, UnderWay};
-use crate::transport::{Connection, Part};
-use crate::truth::{EventKind, Log, Record};
-use crate::wire::{self, Answer, Endpoint, json_inside};
+use crate::transport::Connection;
+use crate::truth::Log;
+use crate::wire::{self, Endpoint};
+use head::{empty, json, refuse, unix_seconds};
+use whole::Whole;
 
 /// The largest request body that is read, in bytes.
 const MAX_BODY_BYTES: usize = 64 << 20;
-
-/// The vLLM version whose bytes these are.
-const VLLM_VERSION: &str = "0.11.0";
 
 /// What all workers share.
 #[derive(Debug)]
 pub(crate) struct Server {
     config: Config,
-    /// The tokenizer's words, each as the inside of a JSON string.
-    words: Vec<String>,
+    vocabulary: Vocabulary,
+    fingerprint: String,
     log: Log,
+    metrics: Arc<Metrics>,
     answers: AtomicU64,
     under_way: UnderWay,
     driver: Option<Driver>,
@@ -46,20 +51,26 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(config: Config, log: Log, driver: Option<Driver>) -> Self {
-        let words = config.tokenizer.words().iter().map(|word| json_inside(&word.text)).collect();
-        Self { config, words, log, answers: AtomicU64::new(0), under_way: UnderWay::default(), driver }
+        let vocabulary = Vocabulary::of(&config.tokenizer);
+        // vLLM's ends in a digest of its configuration; here only the model can differ.
+        let digest = blake3::hash(config.model.as_bytes()).to_hex();
+        let traits = config.wire.profile.traits();
+        let fingerprint = match traits.shape {
+            Shape::OpenAi => format!("fp_{}", &digest[..10]),
+            _ => format!("vllm-{}-{}", traits.version, &digest[..8]),
+        };
+        let metrics = Metrics::new(config.wire.profile, &config.model, config.max_model_len, unix_seconds());
+        let (metrics, answers) = (Arc::new(metrics), AtomicU64::new(0));
+        let under_way = UnderWay::default();
+        Self { config, vocabulary, fingerprint, log, metrics, answers, under_way, driver }
     }
 
     pub(crate) fn log(&self) -> &Log {
         &self.log
     }
 
-    /// A fresh id of 32 hex digits, as vLLM's: unique within this server, and seeded.
-    fn fresh_id(&self) -> String {
-        let number = self.answers.fetch_add(1, Ordering::Relaxed);
-        let key = RequestKey::new("", b"", &number.to_le_bytes());
-        let mut random = timing::Stream::new(self.config.seed, Purpose::Id, &key);
-        format!("{:016x}{:016x}", random.next_u64(), random.next_u64())
+    fn traits(&self) -> Traits {
+        self.config.wire.profile.traits()
     }
 
     /// What decides when the tokens of an answer are due: the engine, or the timing model as the request's headers
@@ -96,24 +107,108 @@ impl Server {
         Ok(Pace::Engine(feed))
     }
 
-    /// The texts of an answer's tokens.
+    /// The texts of an answer's tokens, as the insides of JSON strings: words are letters and a space.
     fn answer_text(&self, key: &RequestKey, tokens: u32) -> Vec<&str> {
         let mut random = timing::Stream::new(self.config.seed, Purpose::Text, key);
-        let words = self.words.len() as u64;
+        let words = self.config.tokenizer.words();
         (0..tokens)
-            .filter_map(|_| self.words.get(usize::try_from(random.below(words)).ok()?))
-            .map(String::as_str)
+            .filter_map(|_| words.get(usize::try_from(random.below(words.len() as u64)).ok()?))
+            .map(|word| word.text.as_str())
             .collect()
+    }
+
+    /// 32 random hex digits: unique within this server, and seeded.
+    fn fresh_digits(&self) -> String {
+        let number = self.answers.fetch_add(1, Ordering::Relaxed);
+        let key = RequestKey::new("", b"", &number.to_le_bytes());
+        let mut random = timing::Stream::new(self.config.seed, Purpose::Id, &key);
+        format!("{:016x}{:016x}", random.next_u64(), random.next_u64())
+    }
+
+    /// A fresh id, as long as the profile's are.
+    fn fresh_id(&self) -> String {
+        let mut id = self.fresh_digits();
+        id.truncate(self.traits().id_digits);
+        id
     }
 }
 
 /// A response's body: whole, or one event at a time.
-pub(crate) type Reply = Either<Full<Bytes>, Stream>;
+pub(crate) type Reply = Either<Whole, Stream>;
 
 /// A request's body could not be read to its end: there is nobody left to answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the request's body broke off: {0}")]
 pub(crate) struct BrokenBody(Box<dyn std::error::Error + Send + Sync>);
+
+/// What a path is for.
+#[derive(Clone, Copy, Debug)]
+enum Route {
+    Generate(Endpoint),
+    Models,
+    Health,
+    Ping,
+    Version,
+    Load,
+    Metrics,
+    Tokenize,
+    Detokenize,
+    Responses,
+    Embeddings,
+}
+
+impl Route {
+    fn find(path: &str) -> Option<Self> {
+        Some(match path {
+            "/v1/chat/completions" => Self::Generate(Endpoint::Chat),
+            "/v1/completions" => Self::Generate(Endpoint::Completions),
+            "/v1/models" => Self::Models,
+            "/health" => Self::Health,
+            "/ping" => Self::Ping,
+            "/version" => Self::Version,
+            "/load" => Self::Load,
+            "/metrics" => Self::Metrics,
+            "/tokenize" => Self::Tokenize,
+            "/detokenize" => Self::Detokenize,
+            "/v1/responses" => Self::Responses,
+            "/v1/embeddings" => Self::Embeddings,
+            _ => return None,
+        })
+    }
+
+    /// The route of `path` on the profile's server: `OpenAI`'s has none of vLLM's own, but for the check that it is up.
+    fn on(shape: Shape, path: &str) -> Option<Self> {
+        Self::find(path).filter(|route| {
+            let shared = matches!(
+                route,
+                Self::Generate(_) | Self::Responses | Self::Embeddings | Self::Models | Self::Health
+            );
+            shape != Shape::OpenAi || shared
+        })
+    }
+
+    /// The name under which requests to it are counted; those about the server itself are not.
+    const fn handler(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Generate(endpoint) => endpoint.path(),
+            Self::Models => "/v1/models",
+            Self::Tokenize => "/tokenize",
+            Self::Detokenize => "/detokenize",
+            Self::Responses => "/v1/responses",
+            Self::Embeddings => "/v1/embeddings",
+            Self::Health | Self::Ping | Self::Version | Self::Load | Self::Metrics => return None,
+        })
+    }
+
+    const fn method(self) -> Method {
+        match self {
+            Self::Models | Self::Health | Self::Ping | Self::Version | Self::Load | Self::Metrics => {
+                Method::GET
+            }
+            _ => Method::POST,
+        }
+    }
+}
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -122,146 +217,160 @@ pub(crate) async fn answer(
     connection: Rc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, BrokenBody> {
+    let closes = head::closes(request.headers());
+    let request_id = server.config.wire.enable_request_id_headers.then(|| {
+        let given = head::request_id(request.headers()).cloned();
+        // Hex digits are always a valid header.
+        given.or_else(|| HeaderValue::from_maybe_shared(server.fresh_digits()).ok())
+    });
     let path = request.uri().path();
-    if path.starts_with("/v1") && !authorized(&server.config, request.method(), request.headers()) {
-        return Ok(unauthorized());
-    }
-    let (allowed, endpoint) = match path {
-        "/v1/chat/completions" => (Method::POST, Some(Endpoint::Chat)),
-        "/v1/completions" => (Method::POST, Some(Endpoint::Completions)),
-        "/v1/embeddings" | "/v1/responses" => (Method::POST, None),
-        "/v1/models" | "/health" | "/ping" | "/version" => (Method::GET, None),
-        _ => return Ok(json(StatusCode::NOT_FOUND, "{\"detail\":\"Not Found\"}")),
-    };
-    if request.method() != allowed {
-        return Ok(method_not_allowed(&allowed));
-    }
-    if let Some(endpoint) = endpoint {
-        return generate(&server, pacer, connection, endpoint, request).await;
-    }
-    if let "/v1/embeddings" | "/v1/responses" = path {
-        let (head, body) = request.into_parts();
-        let body = match read(&head.headers, body).await? {
-            Ok(body) => body,
-            Err(refusal) => return Ok(refuse(refusal)),
-        };
-        return Ok(if head.uri.path() == "/v1/responses" {
-            respond::respond(&server, pacer, connection, &head.headers, &body).await
+    let mut response =
+        if path.starts_with("/v1") && !authorized(&server.config, request.method(), request.headers()) {
+            return Ok(head::finish(head::unauthorized(), None, closes));
+        } else if let Some(response) = head::preflight(request.method(), request.headers()) {
+            response
         } else {
-            respond::embed(&server, pacer, connection, &head.headers, &body).await
-        });
-    }
-    Ok(match path {
-        "/v1/models" => {
-            let (config, created) = (&server.config, unix_seconds());
-            json(
-                StatusCode::OK,
-                wire::models(&config.model, config.max_model_len, created, &server.fresh_id()),
-            )
-        }
-        "/version" => json(StatusCode::OK, format!("{{\"version\":\"{VLLM_VERSION}\"}}")),
-        _ => empty(),
-    })
-}
-
-async fn generate(
-    server: &Server,
-    pacer: Pacer,
-    connection: Rc<Connection>,
-    endpoint: Endpoint,
-    request: Request<Incoming>,
-) -> Result<Response<Reply>, BrokenBody> {
-    let (head, body) = request.into_parts();
-    let body = match read(&head.headers, body).await? {
-        Ok(body) => body,
-        Err(refusal) => return Ok(refuse(refusal)),
-    };
-    let arrival_ns = connection.arrival_ns();
-    let asked = match request::parse(endpoint, &body, &server.config) {
-        Ok(asked) => asked,
-        Err(refusal) => return Ok(refuse(refusal)),
-    };
-    let request_id = head.headers.get("x-request-id").map_or(&b""[..], HeaderValue::as_bytes);
-    let key = RequestKey::new(endpoint.path(), request_id, &body);
-    let suffix = match (request_id, asked.id.as_deref()) {
-        (b"", None) => server.fresh_id(),
-        (b"", Some(id)) => id.to_owned(),
-        (id, _) => String::from_utf8_lossy(id).into_owned(),
-    };
-    let id = format!("{}{suffix}", endpoint.id_prefix());
-    let tokens = server.answer_text(&key, asked.max_tokens);
-    let answer = Answer {
-        endpoint,
-        id: &id,
-        created: unix_seconds(),
-        model: &server.config.model,
-        tokens: &tokens,
-        prompt_tokens: asked.prompt_tokens,
-        prompt_ids: &asked.prompt_ids,
-        usage: asked.usage,
-    };
-    let pace =
-        match server.pace(&head.headers, &key, arrival_ns, (asked.prompt_tokens, asked.max_tokens), &body) {
-            Ok(pace) => pace,
-            Err(refusal) => return Ok(refuse(refusal)),
+            let found = Route::on(server.traits().shape, path);
+            let exchange = exchange(&server, found, &request);
+            let arrival_ns = connection.arrival_ns();
+            let response = route(&server, pacer, connection, found, request, exchange.clone()).await?;
+            count(&server, exchange, &response, arrival_ns);
+            response
         };
-    let record = Record {
-        id: id.clone(),
-        path: endpoint.path().to_owned(),
-        arrival_ns,
-        read_ns: connection.read_ns(),
-        prompt_tokens: asked.prompt_tokens as u64,
-        completion_tokens: tokens.len() as u64,
-        ..Record::empty()
-    };
-
-    if asked.stream {
-        let frames = wire::stream(&answer);
-        let (deadlines, due_ns) = pace.deadlines(event_tokens(frames.kinds()));
-        let events = frames.kinds().to_vec();
-        connection.begin(server.log.begin(Record { events, due_ns, ..record }));
-        let body = Stream::new(frames, deadlines, pacer, connection);
-        return Ok(streamed(body));
-    }
-    let body = wire::body(&answer);
-    let (mut deadlines, due_ns) = pace.deadlines(vec![asked.max_tokens.saturating_sub(1)]);
-    let events = vec![EventKind::Body];
-    connection.begin(server.log.begin(Record { events, due_ns, ..record }));
-    let due_ns = poll_fn(|cx| deadlines.poll_next(cx)).await.unwrap_or(arrival_ns);
-    if deadlines.is_fed() {
-        connection.due(due_ns);
-    }
-    pacer.sleep_until(due_ns).await;
-    let response = json(StatusCode::OK, body);
-    connection.hand_over(Part::Event);
+    response = head::finish(response, request_id.flatten(), closes);
     Ok(response)
 }
 
-/// The whole body, or why it is refused.
-async fn read(headers: &HeaderMap, body: Incoming) -> Result<Result<Bytes, Refusal>, BrokenBody> {
-    // A length that is told is refused before anything is read; one that is not, when it has been exceeded.
+/// What is known of an exchange from its request; `None` where it is not counted.
+fn exchange(server: &Server, route: Option<Route>, request: &Request<Incoming>) -> Option<Exchange> {
+    let handler = match route {
+        None => "none",
+        // Later servers do not know a path by another method.
+        Some(route) if request.method() != route.method() && server.traits().shape > Shape::First => "none",
+        Some(route) => route.handler()?,
+    };
+    Some(Exchange {
+        handler,
+        method: request.method().clone(),
+        status: StatusCode::OK,
+        request_bytes: length(request.headers()),
+        response_bytes: 0,
+        duration_ns: 0,
+    })
+}
+
+/// Counts an exchange that has ended with its response; a stream is counted when that has.
+fn count(server: &Server, exchange: Option<Exchange>, response: &Response<Reply>, arrival_ns: u64) {
+    if let (Some(exchange), Either::Left(_)) = (exchange, response.body()) {
+        let response_bytes = length(response.headers());
+        let duration_ns = monotonic_ns().saturating_sub(arrival_ns);
+        let status = response.status();
+        server.metrics.exchanged(&Exchange { status, response_bytes, duration_ns, ..exchange });
+    }
+}
+
+/// The length that a head tells.
+fn length(headers: &HeaderMap) -> u64 {
+    let told = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    told.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+async fn route(
+    server: &Server,
+    pacer: Pacer,
+    connection: Rc<Connection>,
+    route: Option<Route>,
+    request: Request<Incoming>,
+    exchange: Option<Exchange>,
+) -> Result<Response<Reply>, BrokenBody> {
+    let Some(route) = route else {
+        return Ok(json(StatusCode::NOT_FOUND, "{\"detail\":\"Not Found\"}"));
+    };
+    if request.method() != route.method() {
+        return Ok(head::method_not_allowed(&route.method()));
+    }
+    let config = &server.config;
+    Ok(match route {
+        Route::Health | Route::Ping => empty(),
+        Route::Version => json(StatusCode::OK, format!("{{\"version\":\"{}\"}}", server.traits().version)),
+        Route::Metrics => head::metrics(server.metrics.text()),
+        Route::Load => json(StatusCode::OK, "{\"server_load\":0}"),
+        Route::Models => {
+            let names: Vec<_> =
+                request::served(config).into_iter().map(|name| (name, server.fresh_id())).collect();
+            let root = config.wire.model_root.as_deref().unwrap_or(&config.model);
+            json(StatusCode::OK, wire::models(&names, root, config.max_model_len, unix_seconds()))
+        }
+        Route::Generate(_) | Route::Responses | Route::Embeddings | Route::Tokenize | Route::Detokenize => {
+            let (parts, body) = request.into_parts();
+            let body = match read(server, body).await? {
+                Ok(body) => body,
+                Err(refusal) => return Ok(refuse(refusal)),
+            };
+            if !head::is_json(&parts.headers) {
+                return Ok(refuse(Refusal::unsupported_media(server.traits())));
+            }
+            match route {
+                Route::Generate(endpoint) => {
+                    let asked = generate::Asked { endpoint, parts: &parts, body: &body, exchange };
+                    generate::generate(server, pacer, connection, asked).await
+                }
+                Route::Tokenize => {
+                    tokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body))
+                }
+                Route::Responses => respond::respond(server, pacer, connection, &parts.headers, &body).await,
+                Route::Embeddings => respond::embed(server, pacer, connection, &parts.headers, &body).await,
+                _ => detokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body)),
+            }
+        }
+    })
+}
+
+/// The whole body, or why it is refused. A length that is told is refused before anything is read; one that is not, when
+/// it has been exceeded.
+async fn read(server: &Server, body: Incoming) -> Result<Result<Bytes, Refusal>, BrokenBody> {
+    let too_large = || Refusal::too_large(server.traits(), MAX_BODY_BYTES);
     if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
-        return Ok(Err(Refusal::too_large(MAX_BODY_BYTES)));
+        return Ok(Err(too_large()));
     }
     match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(_) if !is_json(headers) => Ok(Err(Refusal::unsupported_media())),
         Ok(body) => Ok(Ok(body.to_bytes())),
-        Err(error) if error.is::<LengthLimitError>() => Ok(Err(Refusal::too_large(MAX_BODY_BYTES))),
+        Err(error) if error.is::<LengthLimitError>() => Ok(Err(too_large())),
         Err(error) => Err(BrokenBody(error)),
     }
 }
 
-/// The token that each event goes out with: the role with the first, as vLLM sends it with the engine's first output,
-/// and what follows the last token with that.
-fn event_tokens(kinds: &[EventKind]) -> Vec<u32> {
-    let mut tokens = 0_u32;
-    kinds
-        .iter()
-        .map(|&kind| {
-            tokens += u32::from(kind == EventKind::Token);
-            tokens.saturating_sub(1)
-        })
-        .collect()
+/// `/tokenize`: the ids of a prompt or of a chat.
+fn tokenize(server: &Server, body: &[u8]) -> Result<String, Refusal> {
+    let (config, traits) = (&server.config, server.traits());
+    let body = request::json(body, config, "tokenize", "/tokenize")?;
+    let fault = |fault: tokentape_tokenizer::Error| Refusal::check(traits, &fault.to_string(), None);
+    let ids = match (&body["prompt"], &body["messages"]) {
+        (Value::String(text), _) => config.tokenizer.encode(text).map_err(fault)?,
+        (_, messages @ Value::Array(_)) => {
+            let add = body["add_generation_prompt"].as_bool().unwrap_or(true);
+            let text = config.tokenizer.render_chat(messages, add).map_err(fault)?;
+            config.tokenizer.encode(&text).map_err(fault)?
+        }
+        _ => return Err(Refusal::check(traits, "either a prompt or messages must be given", None)),
+    };
+    let texts = body["return_token_strs"].as_bool().unwrap_or(false).then(|| {
+        ids.iter().map(|&id| config.tokenizer.token(id).unwrap_or_default()).collect::<Vec<String>>()
+    });
+    Ok(wire::tokenized(&ids, config.max_model_len, texts.as_deref()))
+}
+
+/// `/detokenize`: the text of ids.
+fn detokenize(server: &Server, body: &[u8]) -> Result<String, Refusal> {
+    let (config, traits) = (&server.config, server.traits());
+    let body = request::json(body, config, "detokenize", "/detokenize")?;
+    let ids: Option<Vec<u32>> = body["tokens"]
+        .as_array()
+        .and_then(|ids| ids.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect());
+    let ids = ids.ok_or_else(|| Refusal::check(traits, "`tokens` must be a list of token ids", None))?;
+    let text =
+        config.tokenizer.decode(&ids).map_err(|fault| Refusal::check(traits, &fault.to_string(), None))?;
+    Ok(format!("{{\"prompt\":{}}}", wire::json_string(&text)))
 }
 
 /// vLLM guards what is below `/v1`, but for the preflight requests of browsers.
@@ -269,117 +378,4 @@ fn authorized(config: &Config, method: &Method, headers: &HeaderMap) -> bool {
     let Some(key) = &config.api_key else { return true };
     let given = headers.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
     method == Method::OPTIONS || given.strip_prefix(b"Bearer ").is_some_and(|given| given == key.as_bytes())
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
-}
-
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
-const ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
-
-fn streamed(body: Stream) -> Response<Reply> {
-    // hyper adds `transfer-encoding: chunked` at the end, where uvicorn has it.
-    response(StatusCode::OK, [(CONTENT_TYPE, EVENT_STREAM), (VARY, ORIGIN)], Either::Right(body))
-}
-
-fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Reply> {
-    let body = body.into();
-    let headers = [(CONTENT_LENGTH, body.len().into()), (CONTENT_TYPE, JSON), (VARY, ORIGIN)];
-    response(status, headers, Either::Left(body.into()))
-}
-
-fn refuse(refusal: Refusal) -> Response<Reply> {
-    json(refusal.status, refusal.body)
-}
-
-fn empty() -> Response<Reply> {
-    response(StatusCode::OK, [(CONTENT_LENGTH, 0.into()), (VARY, ORIGIN)], Either::Left(Full::default()))
-}
-
-fn method_not_allowed(allowed: &Method) -> Response<Reply> {
-    let body = Bytes::from_static(b"{\"detail\":\"Method Not Allowed\"}");
-    let allow = HeaderValue::from_static(if allowed == Method::GET { "GET" } else { "POST" });
-    let headers = [(ALLOW, allow), (CONTENT_LENGTH, body.len().into()), (CONTENT_TYPE, JSON), (VARY, ORIGIN)];
-    response(StatusCode::METHOD_NOT_ALLOWED, headers, Either::Left(body.into()))
-}
-
-/// Made outside vLLM's usual layers, so without `vary`.
-fn unauthorized() -> Response<Reply> {
-    let body = Bytes::from_static(b"{\"error\":\"Unauthorized\"}");
-    let headers = [(CONTENT_LENGTH, body.len().into()), (CONTENT_TYPE, JSON)];
-    response(StatusCode::UNAUTHORIZED, headers, Either::Left(body.into()))
-}
-
-/// The headers stand in the order given, which is the order on the wire, after the two that uvicorn puts first.
-fn response(
-    status: StatusCode,
-    headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
-    body: Reply,
-) -> Response<Reply> {
-    let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(unix_seconds()));
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    // A date is always a valid header.
-    let date = HeaderValue::from_maybe_shared(date).unwrap_or(HeaderValue::from_static(""));
-    let first = [(DATE, date), (SERVER, HeaderValue::from_static("uvicorn"))];
-    response.headers_mut().extend(first.into_iter().chain(headers));
-    response
-}
-
-/// The wall clock, for what is shown and never measured: `created` and `date`.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the protocol has Unix times in it; nothing is computed from them"
-)]
-fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_go_out_with_their_tokens() {
-        use EventKind::{Done, Role, Token, Usage};
-        assert_eq!(event_tokens(&[Role, Token, Token, Usage, Done]), [0, 0, 1, 1, 1]);
-        assert_eq!(event_tokens(&[Token, Done]), [0, 0]);
-    }
-
-    /// A capture's head, as status line and headers.
-    macro_rules! captured_head {
-        ($name:literal) => {{
-            let capture = include_str!(concat!("../fixtures/vllm-0.11.0/", $name, ".http"));
-            capture.split_once("\r\n\r\n").unwrap().0
-        }};
-    }
-
-    /// Names in order, and the values that do not depend on the moment.
-    fn head(response: &Response<Reply>) -> Vec<String> {
-        let mut lines = vec![format!("HTTP/1.1 {}", response.status())];
-        for (name, value) in response.headers() {
-            let value = if name == DATE { "DATE" } else { value.to_str().unwrap() };
-            lines.push(format!("{name}: {value}"));
-        }
-        lines
-    }
-
-    fn expected(capture: &str) -> Vec<String> {
-        let lines = capture.lines();
-        lines
-            .map(|line| if line.starts_with("date: ") { "date: DATE".to_owned() } else { line.to_owned() })
-            .collect()
-    }
-
-    #[test]
-    fn heads_are_vllms() {
-        assert_eq!(head(&empty()), expected(captured_head!("get_health")));
-        let not_found = json(StatusCode::NOT_FOUND, "{\"detail\":\"Not Found\"}");
-        assert_eq!(head(&not_found), expected(captured_head!("get_notfound")));
-        assert_eq!(head(&method_not_allowed(&Method::POST)), expected(captured_head!("err_method")));
-    }
 }

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::engine::Profile;
+use crate::profile::Wire;
 use crate::server::{Error, serve};
 use crate::timing::{Law, Timing};
 
@@ -61,6 +62,9 @@ pub struct Args {
     /// Require `Authorization: Bearer KEY` below /v1.
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<String>,
+    /// How the server speaks.
+    #[command(flatten)]
+    pub wire: Wire,
     /// Record what really happened, as JSON lines: each arrival, each due time, each write's return.
     #[arg(long, value_name = "FILE")]
     pub truth_log: Option<PathBuf>,
@@ -88,6 +92,7 @@ impl Args {
             chat_max_tokens: self.chat_max_tokens,
             workers: self.workers.map_or_else(Config::default_workers, usize::from),
             api_key: self.api_key,
+            wire: self.wire,
             truth_log: self.truth_log,
             ..Config::new(self.model, Arc::new(tokenizer), timing)
         }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tokentape_tokenizer::Tokenizer;
 
+use crate::answers::Answers;
 use crate::engine::Profile;
+use crate::profile::Wire;
 use crate::timing::Timing;
 use crate::truth::Header;
 
@@ -30,6 +32,10 @@ pub struct Config {
     pub workers: usize,
     /// The key that requests below `/v1` must bring as `Authorization: Bearer KEY`.
     pub api_key: Option<String>,
+    /// How it speaks.
+    pub wire: Wire,
+    /// Where answers come from; those that it has none for the server makes up.
+    pub answers: Option<Arc<dyn Answers>>,
     /// Where the truth log goes.
     pub truth_log: Option<PathBuf>,
 }
@@ -53,6 +59,8 @@ impl Config {
             chat_max_tokens: Self::CHAT_MAX_TOKENS,
             workers: Self::default_workers(),
             api_key: None,
+            wire: Wire::default(),
+            answers: None,
             truth_log: None,
         }
     }

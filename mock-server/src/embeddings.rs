@@ -7,7 +7,7 @@ use serde::Deserialize;
 use std::fmt::Write;
 
 use crate::config::Config;
-use crate::request::Refusal;
+use crate::refusal::Refusal;
 use crate::timing::{Purpose, RequestKey, Stream};
 use crate::wire::json_string;
 

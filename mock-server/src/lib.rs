@@ -1,5 +1,5 @@
-//! A mock OpenAI-compatible server that answers as vLLM 0.11.0 does, at a pace it was told, and keeps a record of what
-//! it really did: the [truth log](truth).
+//! A mock OpenAI-compatible server that answers as a [profile](Profile) of vLLM does, byte for byte, at a pace it was
+//! told, and keeps a record of what it really did: the [truth log](truth).
 //!
 //! A client that measures this server can be held against that record. For that to mean anything the server must be
 //! more exact than what it tests: each token has an absolute deadline, kept to microseconds by
@@ -11,25 +11,34 @@
 //!                                        │
 //!              api (routes) ── request (what is asked) ── timing (when each token is due)
 //!                                        │
+//!              text or answers (tokens) ── chunks (stop strings, intervals)
+//!                                        │
 //!                        stream (one event a write) ◄── wire (vLLM's bytes)
 //!                                        │
 //!                                      truth (the log)
 //! ```
 //!
-//! It plays back no model: an answer is as many words as were asked for, drawn with a seed, each exactly one token of
-//! the tokenizer in use, and it always ends by its length (`ignore_eos` changes nothing).
+//! It plays no model: an answer is as many words as were asked for, drawn with a seed, each exactly one token of the
+//! tokenizer in use, unless [`answers`] come from elsewhere. It ends by its length or by the request's stop strings and
+//! stop tokens (`ignore_eos` changes nothing).
 
+pub mod answers;
 mod api;
 mod args;
+mod chunks;
 mod config;
 mod deadlines;
 mod duration;
 mod embeddings;
 pub mod engine;
+mod metrics;
+mod profile;
+mod refusal;
 mod request;
 mod responses;
 mod server;
 mod stream;
+mod text;
 mod timing;
 mod transport;
 pub mod truth;
@@ -37,5 +46,6 @@ mod wire;
 
 pub use args::{Args, run};
 pub use config::Config;
+pub use profile::{Profile, RoleChunk, Wire};
 pub use server::{Error, serve};
 pub use timing::{Circumstances, Law, Timing, request_key};

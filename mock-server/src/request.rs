@@ -1,195 +1,315 @@
-//! What a request asks for, and the words in which vLLM 0.11.0 refuses it.
-//!
-//! Two things differ on purpose. Where vLLM lists a body's faults it repeats the whole body and names a line of its own
-//! source; only the fault is told here. And more than one choice, or more than one prompt, is refused.
+//! What a request asks for, and the words in which the profile's server refuses it.
 
-use http::StatusCode;
-use serde::Deserialize;
+pub(crate) mod faults;
+mod fields;
+mod limits;
+pub(crate) mod python;
+
 use serde_json::Value;
+use tokentape_tokenizer::Tokenizer;
 
+use crate::chunks::Rules;
 use crate::config::Config;
-use crate::wire::{Endpoint, UsageMode, error};
+use crate::profile::ErrorStyle;
+use crate::refusal::Refusal;
+use crate::wire::{Endpoint, Prompt, UsageMode};
+use faults::{Context, Fault, Place};
+use fields::Fields;
 
 /// A request that can be answered.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Request {
     pub(crate) stream: bool,
     pub(crate) usage: UsageMode,
-    pub(crate) prompt_tokens: usize,
-    /// The ids of a completion's prompt; empty for a chat.
-    pub(crate) prompt_ids: Vec<u32>,
-    pub(crate) max_tokens: u32,
+    pub(crate) prompts: Vec<Prompt>,
+    /// Choices for each prompt.
+    pub(crate) n: usize,
+    /// The most tokens of each choice, by its prompt.
+    pub(crate) max_tokens: Vec<u32>,
+    pub(crate) rules: Rules,
+    /// How many alternatives were asked for with each token, if any log-probabilities were.
+    pub(crate) logprobs: Option<usize>,
+    pub(crate) return_token_ids: bool,
+    pub(crate) echo: bool,
+    /// The tool that has to be called.
+    pub(crate) tool: Option<String>,
     /// The id that the body asks for.
     pub(crate) id: Option<String>,
 }
 
-/// A request that is refused: the status and vLLM's JSON body.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Refusal {
-    pub(crate) status: StatusCode,
-    pub(crate) body: String,
+/// What is known of a tokenizer's vocabulary.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Vocabulary {
+    pub(crate) largest_id: u32,
+    /// Characters of its longest token.
+    pub(crate) longest: usize,
 }
 
-impl Refusal {
-    /// vLLM's own checks.
-    pub(crate) fn bad_request(message: &str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "BadRequestError", message)
-    }
-
-    /// The checks of the body's shape, which happen before vLLM sees it.
-    pub(crate) fn validation(fault: &str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "Bad Request", &format!("1 validation error:\n  {fault}"))
-    }
-
-    /// A body that is not JSON, or in which a field has the wrong type.
-    pub(crate) fn shape(fault: &serde_json::Error) -> Self {
-        let kind = if fault.is_data() { "type_error" } else { "json_invalid" };
-        Self::validation(&format!(
-            "{{'type': '{kind}', 'loc': ('body',), 'msg': 'JSON decode error: {fault}'}}"
-        ))
-    }
-
-    pub(crate) fn not_found(message: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NotFoundError", message)
-    }
-
-    /// Refuses another model than the one that is served.
-    pub(crate) fn unless_served(model: Option<&str>, config: &Config) -> Result<(), Self> {
-        match model {
-            Some(model) if model != config.model => {
-                Err(Self::not_found(&format!("The model `{model}` does not exist.")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    pub(crate) fn unsupported_media() -> Self {
-        let fault = "Unsupported Media Type: Only 'application/json' is allowed";
-        Self::validation(&format!("{fault} [\"{fault}\"]"))
-    }
-
-    pub(crate) fn too_large(limit: usize) -> Self {
-        let message = format!("the request's body is larger than {} MiB", limit >> 20);
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "BadRequestError", &message)
-    }
-
-    pub(crate) fn new(status: StatusCode, kind: &str, message: &str) -> Self {
-        Self { status, body: error(status.as_u16(), kind, message) }
+impl Vocabulary {
+    pub(crate) fn of(tokenizer: &Tokenizer) -> Self {
+        let ids = tokenizer.ids();
+        let longest =
+            ids.iter().filter_map(|&id| tokenizer.token(id)).map(|token| token.chars().count()).max();
+        Self { largest_id: ids.last().copied().unwrap_or(0), longest: longest.unwrap_or(1) }
     }
 }
 
-/// The fields that the server looks at; all others are taken and ignored, as vLLM does.
-#[derive(Debug, Deserialize)]
-struct Fields {
-    model: Option<String>,
-    messages: Option<Value>,
-    prompt: Option<Prompt>,
-    stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
-    max_tokens: Option<i64>,
-    max_completion_tokens: Option<i64>,
-    min_tokens: Option<i64>,
-    n: Option<i64>,
-    temperature: Option<f64>,
-    request_id: Option<String>,
-}
+/// The most alternatives that can be asked for with each token.
+const MAX_LOGPROBS: i64 = 20;
 
-#[derive(Debug, Deserialize)]
-struct StreamOptions {
-    include_usage: Option<bool>,
-    continuous_usage_stats: Option<bool>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Prompt {
-    Text(String),
-    Ids(Vec<u32>),
-    Texts(Vec<String>),
-    Batch(Vec<Vec<u32>>),
-}
+/// The most choices of one request, as `OpenAI` has it.
+const MAX_CHOICES: i64 = 128;
 
 /// Parses and checks a body, in the order in which vLLM does.
-pub(crate) fn parse(endpoint: Endpoint, body: &[u8], config: &Config) -> Result<Request, Refusal> {
-    let fields: Fields = serde_json::from_slice(body).map_err(|fault| Refusal::shape(&fault))?;
-    if fields.stream_options.is_some() && fields.stream != Some(true) {
-        return Err(Refusal::validation(
-            "{'type': 'value_error', 'loc': ('body',), 'msg': 'Value error, Stream options can only be defined when \
-             `stream=True`.'}",
-        ));
+pub(crate) fn parse(
+    endpoint: Endpoint,
+    body: &[u8],
+    config: &Config,
+    vocabulary: Vocabulary,
+) -> Result<Request, Refusal> {
+    let parser = Parser { endpoint, config, vocabulary };
+    let value = parser.value(body)?;
+    let fields = Fields::read(endpoint, &value).map_err(|faults| parser.faults(&faults))?;
+    parser.check_shape(&value, &fields)?;
+    if let Some(model) = fields.model {
+        parser.check_model(model)?;
     }
-    if endpoint == Endpoint::Chat && fields.messages.is_none() {
-        return Err(Refusal::validation(
-            "{'type': 'missing', 'loc': ('body', 'messages'), 'msg': 'Field required'}",
-        ));
+    parser.request(&fields)
+}
+
+/// A JSON body, or the words for one that is none. `route` is the function that would have answered.
+pub(crate) fn json(body: &[u8], config: &Config, route: &str, path: &str) -> Result<Value, Refusal> {
+    let traits = config.wire.profile.traits();
+    let refuse = |fault: Fault<'_>| Refusal::faults(traits, route, path, &[fault]);
+    if body.is_empty() {
+        return Err(refuse(Fault::new("missing", Vec::new(), "Field required", None)));
     }
-    Refusal::unless_served(fields.model.as_deref(), config)?;
-    let (prompt_tokens, prompt_ids) = match endpoint {
-        Endpoint::Chat => (chat_tokens(&fields.messages.unwrap_or_default(), config)?, Vec::new()),
-        Endpoint::Completions => {
-            let ids = prompt_ids(fields.prompt, config)?;
-            (ids.len(), ids)
-        }
-    };
-    let asked = fields.max_completion_tokens.filter(|_| endpoint == Endpoint::Chat).or(fields.max_tokens);
-    let max_tokens = match endpoint {
-        Endpoint::Chat => chat_limit(asked, prompt_tokens, config)?,
-        Endpoint::Completions => completions_limit(asked, prompt_tokens, config)?,
-    };
-    if let Some(temperature) = fields.temperature.filter(|&temperature| temperature < 0.0) {
-        return Err(Refusal::bad_request(&format!("temperature must be non-negative, got {temperature:?}.")));
-    }
-    if let Some(min_tokens) = fields.min_tokens.filter(|&min_tokens| min_tokens > i64::from(max_tokens)) {
-        return Err(Refusal::bad_request(&format!(
-            "min_tokens must be less than or equal to max_tokens={max_tokens}, got {min_tokens}."
-        )));
-    }
-    match fields.n {
-        None | Some(1) => {}
-        Some(n) if n < 1 => return Err(Refusal::bad_request(&format!("n must be at least 1, got {n}."))),
-        Some(n) => {
-            return Err(Refusal::bad_request(&format!(
-                "this mock server answers with one choice, not n={n}."
-            )));
-        }
-    }
-    Ok(Request {
-        stream: fields.stream.unwrap_or(false),
-        usage: usage_mode(fields.stream_options.as_ref()),
-        prompt_tokens,
-        prompt_ids,
-        max_tokens,
-        id: fields.request_id,
+    serde_json::from_slice(body).map_err(|error| {
+        let text = String::from_utf8_lossy(body);
+        let (at, reason) = python::json_fault(&text).unwrap_or((error.column(), "Expecting value"));
+        let fault = Fault::new("json_invalid", vec![Place::Index(at)], "JSON decode error", None);
+        refuse(Fault { context: Context::Json(reason), ..fault })
     })
 }
 
-fn usage_mode(options: Option<&StreamOptions>) -> UsageMode {
-    let included = options.and_then(|options| options.include_usage).unwrap_or(false);
-    let continuous = options.and_then(|options| options.continuous_usage_stats).unwrap_or(false);
-    match (included, continuous) {
-        (false, _) => UsageMode::Never,
-        (true, false) => UsageMode::Last,
-        (true, true) => UsageMode::Continuous,
+struct Parser<'a> {
+    endpoint: Endpoint,
+    config: &'a Config,
+    vocabulary: Vocabulary,
+}
+
+impl Parser<'_> {
+    fn route(&self) -> &'static str {
+        match self.endpoint {
+            Endpoint::Chat => "create_chat_completion",
+            Endpoint::Completions => "create_completion",
+        }
+    }
+
+    fn value(&self, body: &[u8]) -> Result<Value, Refusal> {
+        json(body, self.config, self.route(), self.endpoint.path())
+    }
+
+    fn faults(&self, faults: &[Fault<'_>]) -> Refusal {
+        Refusal::faults(self.config.wire.profile.traits(), self.route(), self.endpoint.path(), faults)
+    }
+
+    fn is_verbose(&self) -> bool {
+        self.config.wire.profile.traits().errors == ErrorStyle::Verbose
+    }
+
+    fn check(&self, message: &str, param: Option<(&str, Option<String>)>) -> Refusal {
+        Refusal::check(self.config.wire.profile.traits(), message, param)
+    }
+
+    /// A check that pydantic runs for vLLM 0.11, and later servers themselves.
+    fn validator(&self, body: &Value, message: &'static str, whole: &'static str, param: &str) -> Refusal {
+        if self.is_verbose() {
+            let fault = Fault::new("value_error", Vec::new(), whole, Some(body));
+            return self.faults(&[Fault { context: Context::Value(message), ..fault }]);
+        }
+        self.check(message, Some((param, None)))
+    }
+
+    fn check_shape(&self, body: &Value, fields: &Fields<'_>) -> Result<(), Refusal> {
+        if fields.stream_options.is_some() && !fields.stream {
+            return Err(self.validator(
+                body,
+                "Stream options can only be defined when `stream=True`.",
+                "Value error, Stream options can only be defined when `stream=True`.",
+                "stream_options",
+            ));
+        }
+        if self.endpoint == Endpoint::Completions {
+            return Ok(());
+        }
+        if fields.top_logprobs.is_some_and(|top| top > 0 || top == -1) && !fields.chat_logprobs {
+            return Err(self.validator(
+                body,
+                "when using `top_logprobs`, `logprobs` must be set to true.",
+                "Value error, when using `top_logprobs`, `logprobs` must be set to true.",
+                "top_logprobs",
+            ));
+        }
+        if !self.is_verbose() && fields.tools.is_some_and(<[Value]>::is_empty) {
+            let message = "`tools` must not be an empty array. Either provide at least one tool or omit the field \
+                           entirely.";
+            return Err(self.check(message, Some(("tools", None))));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_model(&self, model: &str) -> Result<(), Refusal> {
+        let served = served(self.config);
+        if served.contains(&model) {
+            return Ok(());
+        }
+        Err(Refusal::unknown_model(self.config.wire.profile.traits(), model, &served))
+    }
+
+    fn request(&self, fields: &Fields<'_>) -> Result<Request, Refusal> {
+        let tool = self.tool(fields)?;
+        let prompts = match self.endpoint {
+            Endpoint::Chat => vec![self.chat_prompt(fields)?],
+            Endpoint::Completions => self.prompts(fields)?,
+        };
+        let max_tokens = prompts
+            .iter()
+            .map(|prompt| self.max_tokens(fields, prompt.tokens))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.check_sampling(fields, max_tokens.first().copied().unwrap_or(1))?;
+        let logprobs = match self.endpoint {
+            Endpoint::Chat => fields.chat_logprobs.then(|| fields.top_logprobs.unwrap_or(0)),
+            Endpoint::Completions => fields.logprobs,
+        };
+        Ok(Request {
+            stream: fields.stream,
+            usage: fields.usage(),
+            prompts,
+            n: usize::try_from(fields.n.unwrap_or(1)).unwrap_or(1),
+            max_tokens,
+            rules: Rules {
+                stop: fields.stop.clone(),
+                stop_token_ids: fields.stop_token_ids.clone(),
+                include_stop: fields.include_stop,
+                min_tokens: u32::try_from(fields.min_tokens.unwrap_or(0)).unwrap_or(0),
+                interval: fields
+                    .stream_interval
+                    .and_then(|interval| u32::try_from(interval).ok())
+                    .or(self.config.wire.stream_interval)
+                    .unwrap_or(1)
+                    .max(1),
+            },
+            logprobs: logprobs.map(|count| usize::try_from(count).unwrap_or(0)),
+            return_token_ids: fields.return_token_ids,
+            echo: fields.echo && self.endpoint == Endpoint::Completions,
+            tool,
+            id: fields.request_id.map(str::to_owned),
+        })
+    }
+
+    /// The tool that `tool_choice` names, or the first where any is required.
+    fn tool(&self, fields: &Fields<'_>) -> Result<Option<String>, Refusal> {
+        let (Some(tools), Endpoint::Chat) = (fields.tools.filter(|tools| !tools.is_empty()), self.endpoint)
+        else {
+            return Ok(None);
+        };
+        match fields.tool_choice {
+            Some(Value::String(choice)) if choice == "none" => Ok(None),
+            Some(Value::String(choice)) if choice == "required" => {
+                Ok(tools[0]["function"]["name"].as_str().map(str::to_owned))
+            }
+            Some(Value::Object(choice)) => {
+                Ok(choice.get("function").and_then(|function| function["name"].as_str()).map(str::to_owned))
+            }
+            _ if self.config.wire.tool_call_parser.is_none() => Err(self.check(
+                "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set",
+                None,
+            )),
+            _ => Ok(None),
+        }
+    }
+
+    /// A chat's prompt as vLLM counts it: the rendered template, where the tokenizer has one.
+    fn chat_prompt(&self, fields: &Fields<'_>) -> Result<Prompt, Refusal> {
+        let (tokenizer, messages) = (&self.config.tokenizer, fields.messages.unwrap_or(&Value::Null));
+        let list = messages.as_array().map_or(&[][..], Vec::as_slice);
+        if list.is_empty() {
+            // 0.11's words are Python's own: it looks at the last message before it looks whether there is one.
+            return Err(self.check(
+                if self.is_verbose() {
+                    "list index out of range list index out of range"
+                } else {
+                    "Cannot apply chat template to an empty conversation. Provide at least one message."
+                },
+                None,
+            ));
+        }
+        let fault = |fault: tokentape_tokenizer::Error| self.check(&fault.to_string(), None);
+        let text = rendered(messages, self.config).map_err(fault)?;
+        self.check_characters(&text)?;
+        if fields.return_token_ids {
+            let ids = tokenizer.encode(&text).map_err(fault)?;
+            return Ok(Prompt { tokens: ids.len(), ids, text: String::new() });
+        }
+        Ok(Prompt { tokens: tokenizer.count(&text).map_err(fault)?, ..Prompt::default() })
+    }
+
+    fn prompts(&self, fields: &Fields<'_>) -> Result<Vec<Prompt>, Refusal> {
+        let prompts: Vec<Prompt> = match &fields.prompt {
+            fields::Prompts::None => Vec::new(),
+            fields::Prompts::Texts(texts) => {
+                texts.iter().map(|text| self.text_prompt(text)).collect::<Result<_, _>>()?
+            }
+            fields::Prompts::Ids(lists) => {
+                lists.iter().map(|ids| self.ids_prompt(ids)).collect::<Result<_, _>>()?
+            }
+        };
+        if prompts.is_empty() || prompts.iter().any(|prompt| prompt.ids.is_empty()) {
+            return Err(self.check(
+                "Either prompt or prompt_embeds must be provided and non-empty.",
+                Some(("prompt", None)),
+            ));
+        }
+        Ok(prompts)
+    }
+
+    fn text_prompt(&self, text: &str) -> Result<Prompt, Refusal> {
+        self.check_characters(text)?;
+        let ids = self.config.tokenizer.encode(text).map_err(|fault| self.check(&fault.to_string(), None))?;
+        Ok(Prompt { text: text.to_owned(), tokens: ids.len(), ids })
+    }
+
+    fn ids_prompt(&self, ids: &[u32]) -> Result<Prompt, Refusal> {
+        if let Some(id) = ids.iter().max().filter(|&&id| id > self.vocabulary.largest_id) {
+            return Err(self.check(&format!("Token id {id} is out of vocabulary"), None));
+        }
+        let text = self.config.tokenizer.decode(ids).unwrap_or_default();
+        Ok(Prompt { text, ids: ids.to_vec(), tokens: ids.len() })
     }
 }
 
-/// The prompt's tokens as vLLM counts them: those of the rendered template, where the tokenizer has one.
+/// The model's names: an answer always has the first.
+pub(crate) fn served(config: &Config) -> Vec<&str> {
+    std::iter::once(config.model.as_str()).chain(config.wire.aliases.iter().map(String::as_str)).collect()
+}
+
+/// How many tokens a chat's prompt has.
 pub(crate) fn chat_tokens(messages: &Value, config: &Config) -> Result<usize, Refusal> {
-    let Some(list) = messages.as_array() else {
-        return Err(Refusal::validation(
-            "{'type': 'list_type', 'loc': ('body', 'messages'), 'msg': 'Input should be a valid list'}",
-        ));
-    };
-    if list.is_empty() {
-        // The words are Python's own: vLLM looks at the last message before it looks whether there is one.
+    if messages.as_array().is_none_or(Vec::is_empty) {
         return Err(Refusal::bad_request("list index out of range list index out of range"));
     }
-    let counted = if config.tokenizer.has_chat_template() {
-        config.tokenizer.count_chat(messages)
-    } else {
-        config.tokenizer.count(&contents(list))
-    };
-    counted.map_err(|fault| Refusal::bad_request(&fault.to_string()))
+    rendered(messages, config)
+        .and_then(|text| config.tokenizer.count(&text))
+        .map_err(|fault| Refusal::bad_request(&fault.to_string()))
+}
+
+/// A chat's prompt: the rendered template, where the tokenizer has one.
+fn rendered(messages: &Value, config: &Config) -> Result<String, tokentape_tokenizer::Error> {
+    if config.tokenizer.has_chat_template() {
+        return config.tokenizer.render_chat(messages, true);
+    }
+    Ok(contents(messages.as_array().map_or(&[][..], Vec::as_slice)))
 }
 
 /// The text of all messages, one a line.
@@ -205,204 +325,5 @@ fn contents(messages: &[Value]) -> String {
     texts.join("\n")
 }
 
-fn prompt_ids(prompt: Option<Prompt>, config: &Config) -> Result<Vec<u32>, Refusal> {
-    let encode =
-        |text: &str| config.tokenizer.encode(text).map_err(|fault| Refusal::bad_request(&fault.to_string()));
-    let ids = match prompt {
-        None => Vec::new(),
-        Some(Prompt::Text(text)) => encode(&text)?,
-        Some(Prompt::Ids(ids)) => ids,
-        Some(Prompt::Texts(texts)) => match texts.as_slice() {
-            [text] => encode(text)?,
-            texts => return Err(batch(texts.len())),
-        },
-        Some(Prompt::Batch(mut prompts)) => match prompts.len() {
-            1 => prompts.swap_remove(0),
-            prompts => return Err(batch(prompts)),
-        },
-    };
-    if ids.is_empty() {
-        return Err(Refusal::bad_request("Either prompt or prompt_embeds must be provided and non-empty."));
-    }
-    Ok(ids)
-}
-
-fn batch(prompts: usize) -> Refusal {
-    Refusal::bad_request(&format!("this mock server answers one prompt a request, not {prompts}."))
-}
-
-fn chat_limit(asked: Option<i64>, prompt_tokens: usize, config: &Config) -> Result<u32, Refusal> {
-    let context = config.max_model_len;
-    let room = context.saturating_sub(u32::try_from(prompt_tokens).unwrap_or(u32::MAX));
-    if room == 0 {
-        return Err(too_long(i64::from(context), prompt_tokens, " None"));
-    }
-    match asked {
-        None => Ok(config.chat_max_tokens.min(room)),
-        Some(asked) if asked > i64::from(room) => Err(Refusal::bad_request(&format!(
-            "'max_tokens' or 'max_completion_tokens' is too large: {asked}. This model's maximum context length is \
-             {context} tokens and your request has {prompt_tokens} input tokens \
-             ({asked} > {context} - {prompt_tokens}). None"
-        ))),
-        Some(asked) => at_least_one(asked),
-    }
-}
-
-fn completions_limit(asked: Option<i64>, prompt_tokens: usize, config: &Config) -> Result<u32, Refusal> {
-    let asked = asked.unwrap_or(16);
-    let max_tokens = at_least_one(asked)?;
-    let room = i64::from(config.max_model_len) - i64::from(max_tokens);
-    if i64::try_from(prompt_tokens).is_ok_and(|prompt| prompt <= room) {
-        Ok(max_tokens)
-    } else {
-        Err(too_long(room, prompt_tokens, ""))
-    }
-}
-
-fn at_least_one(asked: i64) -> Result<u32, Refusal> {
-    if asked < 1 {
-        return Err(Refusal::bad_request(&format!("max_tokens must be at least 1, got {asked}.")));
-    }
-    Ok(u32::try_from(asked).unwrap_or(u32::MAX))
-}
-
-/// vLLM's chat endpoint appends an exception's cause, which is `None`.
-fn too_long(context: i64, prompt_tokens: usize, cause: &str) -> Refusal {
-    Refusal::bad_request(&format!(
-        "This model's maximum context length is {context} tokens. However, your request has {prompt_tokens} input \
-         tokens. Please reduce the length of the input messages.{cause}"
-    ))
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::{Arc, LazyLock};
-
-    use proptest::prelude::*;
-    use tokentape_tokenizer::Tokenizer;
-
-    use super::*;
-    use crate::timing::Timing;
-
-    static CONFIG: LazyLock<Config> = LazyLock::new(|| {
-        let timing = Timing::fixed(0, 0);
-        let tokenizer = Arc::new(Tokenizer::embedded().unwrap());
-        Config { max_model_len: 4096, ..Config::new("m", tokenizer, timing) }
-    });
-
-    fn chat(body: &str) -> Result<Request, Refusal> {
-        parse(Endpoint::Chat, body.as_bytes(), &CONFIG)
-    }
-
-    fn completions(body: &str) -> Result<Request, Refusal> {
-        parse(Endpoint::Completions, body.as_bytes(), &CONFIG)
-    }
-
-    fn message(refused: Result<Request, Refusal>) -> (u16, String) {
-        let refusal = refused.unwrap_err();
-        let body: Value = serde_json::from_str(&refusal.body).unwrap();
-        assert_eq!(body["error"]["code"], refusal.status.as_u16());
-        (refusal.status.as_u16(), body["error"]["message"].as_str().unwrap().to_owned())
-    }
-
-    /// A capture's body.
-    macro_rules! captured {
-        ($name:literal) => {{
-            let capture = include_str!(concat!("../fixtures/vllm-0.11.0/", $name, ".http"));
-            capture.split_once("\r\n\r\n").unwrap().1.to_owned()
-        }};
-    }
-
-    #[test]
-    fn refusals_are_vllms() {
-        let hello = r#""messages":[{"role":"user","content":"hello"}]"#;
-        let tokens = chat(&format!("{{{hello}}}")).unwrap().prompt_tokens;
-        let refused = |body: &str| chat(body).unwrap_err().body;
-        assert_eq!(refused(&format!(r#"{{"model":"nope",{hello}}}"#)), captured!("err_model"));
-        assert_eq!(refused(r#"{"messages":[]}"#), captured!("err_empty_messages"));
-        assert_eq!(refused(&format!(r#"{{{hello},"max_tokens":0}}"#)), captured!("err_max_tokens_zero"));
-        assert_eq!(refused(&format!(r#"{{{hello},"temperature":-1}}"#)), captured!("err_temperature"));
-        let capture = captured!("err_max_tokens_over_context")
-            .replace("has 9 input", &format!("has {tokens} input"))
-            .replace("4096 - 9", &format!("4096 - {tokens}"));
-        assert_eq!(refused(&format!(r#"{{{hello},"max_tokens":99999}}"#)), capture);
-        assert_eq!(Refusal::unsupported_media().body, captured!("err_unsupported_media"));
-
-        let prompt = vec!["7"; 5001].join(",");
-        let body = format!(r#"{{"prompt":[{prompt}],"max_tokens":5,"stream":true}}"#);
-        assert_eq!(completions(&body).unwrap_err().body, captured!("err_prompt_over_context_stream"));
-        let (status, told) = message(chat(&format!(
-            r#"{{"messages":[{{"role":"user","content":"{}"}}]}}"#,
-            "hello ".repeat(6000)
-        )));
-        assert_eq!(status, 400);
-        assert!(
-            told.starts_with(
-                "This model's maximum context length is 4096 tokens. However, your request has "
-            )
-        );
-        assert!(told.ends_with(" input tokens. Please reduce the length of the input messages. None"));
-    }
-
-    #[test]
-    fn limits_and_their_defaults() {
-        let hello = r#""messages":[{"role":"user","content":"hello"}]"#;
-        assert_eq!(chat(&format!("{{{hello}}}")).unwrap().max_tokens, Config::CHAT_MAX_TOKENS);
-        let both = format!(r#"{{{hello},"max_tokens":3,"max_completion_tokens":5,"ignore_eos":true}}"#);
-        assert_eq!(chat(&both).unwrap().max_tokens, 5);
-        assert_eq!(completions(r#"{"prompt":[1]}"#).unwrap().max_tokens, 16);
-        let both = r#"{"prompt":[1],"max_tokens":3,"max_completion_tokens":5}"#;
-        assert_eq!(completions(both).unwrap().max_tokens, 3);
-        assert_eq!(completions(r#"{"prompt":[1],"max_tokens":4095}"#).unwrap().max_tokens, 4095);
-        let (_, told) = message(completions(r#"{"prompt":[1],"max_tokens":4096}"#));
-        assert!(told.starts_with("This model's maximum context length is 0 tokens."));
-        let (_, told) = message(completions(r#"{"prompt":[1],"max_tokens":2,"min_tokens":5}"#));
-        assert_eq!(told, "min_tokens must be less than or equal to max_tokens=2, got 5.");
-        assert!(completions(r#"{"prompt":[1],"max_tokens":9223372036854775807}"#).is_err());
-    }
-
-    #[test]
-    fn prompts_come_in_four_shapes() {
-        for prompt in [r#""a""#, r#"["a"]"#, "[7]", "[[7]]"] {
-            let request = completions(&format!(r#"{{"prompt":{prompt}}}"#)).unwrap();
-            assert_eq!((request.prompt_tokens, request.prompt_ids.len()), (1, 1), "{prompt}");
-        }
-        for prompt in [r#"["a","b"]"#, "[[7],[8]]", r#""""#, "[]", "null", "7", r#"[1,"a"]"#, "[-1]"] {
-            assert_eq!(message(completions(&format!(r#"{{"prompt":{prompt}}}"#))).0, 400, "{prompt}");
-        }
-    }
-
-    #[test]
-    fn faults_of_shape_are_named() {
-        assert!(message(chat("{nope")).1.contains("json_invalid"));
-        assert!(message(chat(r#"{"max_tokens":"abc"}"#)).1.contains("invalid type: string \"abc\""));
-        assert!(message(chat("{}")).1.contains("('body', 'messages'), 'msg': 'Field required'"));
-        assert!(message(chat(r#"{"messages":"hi"}"#)).1.contains("should be a valid list"));
-        let options = r#"{"messages":[{}],"stream_options":{"include_usage":true}}"#;
-        assert!(message(chat(options)).1.contains("Stream options can only be defined when `stream=True`."));
-        assert_eq!(message(completions(r#"{"prompt":[1],"n":2}"#)).0, 400);
-        assert_eq!(message(completions(r#"{"prompt":[1],"n":0}"#)).1, "n must be at least 1, got 0.");
-    }
-
-    #[test]
-    fn usage_is_told_where_asked() {
-        for (options, mode) in [
-            ("null", UsageMode::Never),
-            ("{}", UsageMode::Never),
-            (r#"{"include_usage":true}"#, UsageMode::Last),
-            (r#"{"continuous_usage_stats":true}"#, UsageMode::Never),
-            (r#"{"include_usage":true,"continuous_usage_stats":true}"#, UsageMode::Continuous),
-        ] {
-            let body = format!(r#"{{"prompt":[1],"stream":true,"stream_options":{options}}}"#);
-            assert_eq!(completions(&body).unwrap().usage, mode, "{options}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn never_panics(body: Vec<u8>, chat: bool) {
-            let endpoint = if chat { Endpoint::Chat } else { Endpoint::Completions };
-            drop(parse(endpoint, &body, &CONFIG));
-        }
-    }
-}
+mod tests;

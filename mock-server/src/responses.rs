@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::request::Refusal;
+use crate::refusal::Refusal;
 use crate::truth::EventKind;
 use crate::wire::{Frames, json_string};
 

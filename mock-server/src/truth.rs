@@ -14,6 +14,8 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
+
+use crate::metrics::Observation;
 use tokentape_pacer::wait_for_a_turn;
 
 /// One line of the log.
@@ -86,12 +88,16 @@ pub enum EventKind {
     Body,
     /// `data: [DONE]`; of `/v1/responses`, `response.completed`.
     Done,
+    /// An event that only tells why a choice ended.
+    Finish,
     /// An event of `/v1/responses` that carries no token.
     Frame,
     /// The chunk that only names the assistant's role.
     Role,
-    /// One token.
+    /// One token, or those of one output.
     Token,
+    /// The event that only names the tool that is called.
+    Tool,
     /// The final token counts.
     Usage,
 }
@@ -207,7 +213,7 @@ impl Log {
 
     /// Begins a record; it goes to the log when it is dropped.
     pub(crate) fn begin(&self, record: Record) -> Entry {
-        Entry { record, log: self.clone() }
+        Entry { record, log: self.clone(), observation: None }
     }
 }
 
@@ -224,9 +230,16 @@ impl LogWriter {
 pub(crate) struct Entry {
     pub(crate) record: Record,
     log: Log,
+    observation: Option<Observation>,
 }
 
 impl Entry {
+    /// Counts the answer in the server's metrics when it has ended.
+    pub(crate) fn observed_by(mut self, observation: Observation) -> Self {
+        self.observation = Some(observation);
+        self
+    }
+
     /// Whether every event is written.
     pub(crate) fn is_complete(&self) -> bool {
         self.record.written_ns.len() == self.record.events.len()
@@ -235,8 +248,11 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let Some(sender) = &self.log.sender else { return };
         let complete = self.is_complete();
+        if let Some(observation) = self.observation.take() {
+            observation.ended(&self.record, complete);
+        }
+        let Some(sender) = &self.log.sender else { return };
         let mut record = std::mem::replace(&mut self.record, Record::empty());
         record.outcome = if complete {
             Outcome::Complete

@@ -1,13 +1,24 @@
-//! vLLM 0.11.0's bytes: stream chunks, whole answers, the model list and the error envelope, key for key.
+//! The bytes of answers: stream events and whole bodies, key for key as the profile's server writes them.
 //!
 //! Every event of a stream is built before its first deadline, in one buffer that is then handed out slice by slice,
 //! so that nothing is formatted or allocated when a token is due. That costs some 230 bytes a token.
+
+mod chat;
+mod completions;
+mod json;
+mod logprobs;
+mod service;
 
 use std::fmt::Write;
 
 use bytes::Bytes;
 
+use crate::chunks::{Chunk, Finish};
+use crate::profile::{RoleChunk, Shape, Traits};
 use crate::truth::EventKind;
+
+pub(crate) use json::{json_string, push_escaped, push_ids, push_string};
+pub(crate) use service::{models, tokenized};
 
 /// Room for what an event says besides its preamble; more is only slower.
 const BYTES_AFTER_PREAMBLE: usize = 128;
@@ -36,8 +47,9 @@ impl Endpoint {
 }
 
 /// Where a stream tells its token counts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum UsageMode {
+    #[default]
     Never,
     /// In one event of its own, after the last token.
     Last,
@@ -45,20 +57,77 @@ pub(crate) enum UsageMode {
     Continuous,
 }
 
+/// One prompt of a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Prompt {
+    /// Its text, where an echo was asked for.
+    pub(crate) text: String,
+    /// Its token ids: those of a chat only where they were asked for.
+    pub(crate) ids: Vec<u32>,
+    pub(crate) tokens: usize,
+}
+
+/// An answer's own times, in milliseconds: vLLM's `metrics`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Times {
+    pub(crate) first_token_ms: f64,
+    pub(crate) generation_ms: f64,
+}
+
 /// Everything that an answer says.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the protocol, and any may be set with any"
+)]
 pub(crate) struct Answer<'a> {
+    pub(crate) traits: Traits,
+    pub(crate) role_chunk: RoleChunk,
     pub(crate) endpoint: Endpoint,
     pub(crate) id: &'a str,
     /// Unix time in seconds.
     pub(crate) created: u64,
     pub(crate) model: &'a str,
-    /// Each token's text, as the inside of a JSON string.
-    pub(crate) tokens: &'a [&'a str],
-    pub(crate) prompt_tokens: usize,
-    /// The prompt's token ids: 0.11.0 repeats them in the first event of a completions stream, asked or not.
-    pub(crate) prompt_ids: &'a [u32],
+    pub(crate) fingerprint: &'a str,
+    pub(crate) prompts: &'a [Prompt],
+    /// Choices for each prompt.
+    pub(crate) n: usize,
+    pub(crate) chunks: &'a [Chunk<'a>],
     pub(crate) usage: UsageMode,
+    /// Whether log-probabilities were asked for.
+    pub(crate) logprobs: bool,
+    pub(crate) return_token_ids: bool,
+    pub(crate) echo: bool,
+    /// The tool that has to be called, and the id of the call.
+    pub(crate) tool: Option<(&'a str, &'a str)>,
+    /// Whether a parser leaves out events without text.
+    pub(crate) parsed: bool,
+    /// How many tokens of each choice are its reasoning.
+    pub(crate) reasoning_tokens: u32,
+    /// Whether `usage` tells cached prompt tokens.
+    pub(crate) prompt_details: bool,
+    pub(crate) times: Option<Times>,
+}
+
+impl Answer<'_> {
+    /// The tokens of all prompts.
+    pub(crate) fn prompt_tokens(&self) -> usize {
+        self.prompts.iter().map(|prompt| prompt.tokens).sum()
+    }
+
+    /// The tokens of all choices.
+    pub(crate) fn completion_tokens(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.tokens.len()).sum()
+    }
+
+    fn choices(&self) -> usize {
+        self.prompts.len() * self.n
+    }
+
+    /// The prompt that a choice answers.
+    fn prompt(&self, choice: usize) -> Option<&Prompt> {
+        self.prompts.get(choice / self.n.max(1))
+    }
 }
 
 /// The events of one stream, in order.
@@ -67,17 +136,32 @@ pub(crate) struct Frames {
     bytes: Bytes,
     lengths: std::vec::IntoIter<usize>,
     kinds: Vec<EventKind>,
+    /// With which of its choice's tokens each event is due, from 0; `None` is as soon as possible.
+    tokens: Vec<Option<u32>>,
 }
 
 impl Frames {
-    /// The events of a text, each so many bytes of it.
+    /// The events of a text, each so many bytes of it, each due with the token before it.
     pub(crate) fn new(text: String, lengths: Vec<usize>, kinds: Vec<EventKind>) -> Self {
-        Self { bytes: text.into(), lengths: lengths.into_iter(), kinds }
+        let mut token = None;
+        let place = |kind: &EventKind| {
+            if *kind == EventKind::Token {
+                token = Some(token.map_or(0, |token: u32| token + 1));
+            }
+            Some(token.unwrap_or(0))
+        };
+        let tokens = kinds.iter().map(place).collect();
+        Self { bytes: text.into(), lengths: lengths.into_iter(), kinds, tokens }
     }
 
     /// What each event is, whether or not it has been taken.
     pub(crate) fn kinds(&self) -> &[EventKind] {
         &self.kinds
+    }
+
+    /// With which token each event is due: the place among its choice's tokens; `None` is due at once.
+    pub(crate) fn tokens(&self) -> &[Option<u32>] {
+        &self.tokens
     }
 }
 
@@ -96,17 +180,17 @@ pub(crate) fn stream(answer: &Answer<'_>) -> Frames {
         Endpoint::Completions => "text_completion",
     };
     let mut out = Writer::new(answer, object);
-    out.reserve(answer.tokens.len() + 3);
-    if answer.endpoint == Endpoint::Chat {
-        out.event(EventKind::Role, Writer::role_choice);
-    }
-    for (index, text) in answer.tokens.iter().enumerate() {
-        out.event(EventKind::Token, |out| out.token_choice(index, text));
+    out.reserve(answer.chunks.len() + answer.choices() + 2);
+    match answer.endpoint {
+        Endpoint::Chat => out.chat_events(),
+        Endpoint::Completions => out.completions_events(),
     }
     if answer.usage != UsageMode::Never {
         out.event(EventKind::Usage, |out| {
             out.text.push_str("],\"usage\":");
-            out.usage(answer.tokens.len(), "");
+            out.usage(answer.prompt_tokens(), answer.completion_tokens(), Details::Stream);
+            out.fingerprint();
+            out.times(false);
         });
     }
     out.done()
@@ -114,63 +198,34 @@ pub(crate) fn stream(answer: &Answer<'_>) -> Frames {
 
 /// The answer as one JSON body.
 pub(crate) fn body(answer: &Answer<'_>) -> String {
-    let (object, content, end_of_content) = match answer.endpoint {
-        Endpoint::Chat => (
-            "chat.completion",
-            "\"message\":{\"role\":\"assistant\",\"content\":\"",
-            "\",\"refusal\":null,\"annotations\":null,\"audio\":null,\"function_call\":null,\"tool_calls\":[],\
-             \"reasoning_content\":null}",
-        ),
-        Endpoint::Completions => ("text_completion", "\"text\":\"", "\""),
+    let object = match answer.endpoint {
+        Endpoint::Chat => "chat.completion",
+        Endpoint::Completions => "text_completion",
     };
     let mut out = Writer::new(answer, object);
     out.text.push_str(&out.preamble);
-    out.text.push_str("{\"index\":0,");
-    out.text.push_str(content);
-    answer.tokens.iter().for_each(|token| out.text.push_str(token));
-    out.text.push_str(end_of_content);
-    out.text
-        .push_str(",\"logprobs\":null,\"finish_reason\":\"length\",\"stop_reason\":null,\"token_ids\":null");
-    if answer.endpoint == Endpoint::Completions {
-        out.text.push_str(",\"prompt_logprobs\":null,\"prompt_token_ids\":null");
+    for choice in 0..answer.choices() {
+        if choice > 0 {
+            out.text.push(',');
+        }
+        match answer.endpoint {
+            Endpoint::Chat => out.chat_body_choice(choice),
+            Endpoint::Completions => out.completions_body_choice(choice),
+        }
     }
-    out.text.push_str("}],\"service_tier\":null,\"system_fingerprint\":null,\"usage\":");
-    out.usage(answer.tokens.len(), ",\"prompt_tokens_details\":null");
-    if answer.endpoint == Endpoint::Chat {
-        out.text.push_str(",\"prompt_logprobs\":null,\"prompt_token_ids\":null");
-    }
-    out.text.push_str(",\"kv_transfer_params\":null}");
+    out.body_tail();
     out.text
 }
 
-/// The model list, of one model.
-pub(crate) fn models(model: &str, max_model_len: u32, created: u64, permission_id: &str) -> String {
-    let model = json_string(model);
-    format!(
-        "{{\"object\":\"list\",\"data\":[{{\"id\":{model},\"object\":\"model\",\"created\":{created},\
-         \"owned_by\":\"vllm\",\"root\":{model},\"parent\":null,\"max_model_len\":{max_model_len},\
-         \"permission\":[{{\"id\":\"modelperm-{permission_id}\",\"object\":\"model_permission\",\
-         \"created\":{created},\"allow_create_engine\":false,\"allow_sampling\":true,\"allow_logprobs\":true,\
-         \"allow_search_indices\":false,\"allow_view\":true,\"allow_fine_tuning\":false,\"organization\":\"*\",\
-         \"group\":null,\"is_blocking\":false}}]}}]}}"
-    )
-}
-
-/// The error envelope. `kind` is vLLM's `type`.
-pub(crate) fn error(status: u16, kind: &str, message: &str) -> String {
-    let (kind, message) = (json_string(kind), json_string(message));
-    format!("{{\"error\":{{\"message\":{message},\"type\":{kind},\"param\":null,\"code\":{status}}}}}")
-}
-
-/// `text` as a JSON string, quotes included.
-pub(crate) fn json_string(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-/// `text` as the inside of a JSON string.
-pub(crate) fn json_inside(text: &str) -> String {
-    let quoted = json_string(text);
-    quoted[1..quoted.len() - 1].to_owned()
+/// Which details `usage` has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Details {
+    /// In a whole body: all, `null` where there are none.
+    Body,
+    /// In the events before the last.
+    Running,
+    /// In a stream's last event: only those that there are.
+    Stream,
 }
 
 /// Writes an answer's pieces into one buffer.
@@ -181,21 +236,46 @@ struct Writer<'a> {
     text: String,
     lengths: Vec<usize>,
     kinds: Vec<EventKind>,
+    tokens: Vec<Option<u32>>,
+    /// With which token the next event is due.
+    token: Option<u32>,
 }
 
 impl<'a> Writer<'a> {
     fn new(answer: &'a Answer<'a>, object: &str) -> Self {
         let (id, created, model) = (json_string(answer.id), answer.created, json_string(answer.model));
-        let preamble = format!(
-            "{{\"id\":{id},\"object\":\"{object}\",\"created\":{created},\"model\":{model},\"choices\":["
-        );
-        Self { answer, preamble, text: String::new(), lengths: Vec::new(), kinds: Vec::new() }
+        let mut preamble =
+            format!("{{\"id\":{id},\"object\":\"{object}\",\"created\":{created},\"model\":{model}");
+        if answer.traits.shape == Shape::OpenAi {
+            preamble.push_str(",\"service_tier\":\"default\"");
+            push_fingerprint(&mut preamble, answer.fingerprint);
+        }
+        preamble.push_str(",\"choices\":[");
+        Self {
+            answer,
+            preamble,
+            text: String::new(),
+            lengths: Vec::new(),
+            kinds: Vec::new(),
+            tokens: Vec::new(),
+            token: Some(0),
+        }
     }
 
     fn reserve(&mut self, events: usize) {
         self.text.reserve(events * (self.preamble.len() + BYTES_AFTER_PREAMBLE));
         self.lengths.reserve(events);
         self.kinds.reserve(events);
+        self.tokens.reserve(events);
+    }
+
+    fn shape(&self) -> Shape {
+        self.answer.traits.shape
+    }
+
+    /// Whether the bytes are those of vLLM from `shape` on.
+    fn is_vllm_since(&self, shape: Shape) -> bool {
+        self.shape() >= shape && self.shape() != Shape::OpenAi
     }
 
     fn event(&mut self, kind: EventKind, rest: impl FnOnce(&mut Self)) {
@@ -204,78 +284,204 @@ impl<'a> Writer<'a> {
         self.text.push_str(&self.preamble);
         rest(self);
         self.text.push_str("}\n\n");
+        self.close_event(kind, start);
+    }
+
+    fn close_event(&mut self, kind: EventKind, start: usize) {
         self.lengths.push(self.text.len() - start);
         self.kinds.push(kind);
+        self.tokens.push(self.token);
     }
 
-    fn role_choice(&mut self) {
-        self.text.push_str(
-            "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null}]",
-        );
-        self.running_usage(0);
-        self.text.push_str(",\"prompt_token_ids\":null");
+    /// From here on, events are due with the last token of `chunk`.
+    fn due_with(&mut self, chunk: &Chunk<'_>) {
+        self.token = Some(chunk.tokens_so_far.saturating_sub(1));
     }
 
-    fn token_choice(&mut self, index: usize, text: &str) {
-        let last = index + 1 == self.answer.tokens.len();
-        let chat = self.answer.endpoint == Endpoint::Chat;
-        self.text.push_str(if chat {
-            "{\"index\":0,\"delta\":{\"content\":\""
-        } else {
-            "{\"index\":0,\"text\":\""
-        });
-        self.text.push_str(text);
-        self.text.push_str(if chat { "\"},\"logprobs\":null" } else { "\",\"logprobs\":null" });
-        self.text.push_str(if last { ",\"finish_reason\":\"length\"" } else { ",\"finish_reason\":null" });
-        if last || !chat {
-            self.text.push_str(",\"stop_reason\":null");
+    /// The chunks of one choice.
+    fn chunks_of(&self, choice: usize) -> impl Iterator<Item = &'a Chunk<'a>> + use<'a> {
+        self.answer.chunks.iter().filter(move |chunk| chunk.choice == choice)
+    }
+
+    /// `finish_reason` and `stop_reason`, the latter only where `always` or at the end.
+    fn finish(&mut self, chunk: &Chunk<'_>, always: bool) {
+        match &chunk.finish {
+            None => self.text.push_str("null"),
+            Some(Finish::Length) => self.text.push_str("\"length\""),
+            Some(_) => self.text.push_str("\"stop\""),
         }
-        if !chat {
-            self.text.push_str(",\"prompt_token_ids\":");
-            self.prompt_ids(index == 0);
-        }
-        self.text.push_str(",\"token_ids\":null}]");
-        self.running_usage(index + 1);
-    }
-
-    fn prompt_ids(&mut self, first: bool) {
-        if !first {
-            self.text.push_str("null");
+        if self.shape() == Shape::OpenAi || !(always || chunk.finish.is_some()) {
             return;
         }
-        let mut separator = '[';
-        for id in self.answer.prompt_ids {
-            self.write(format_args!("{separator}{id}"));
-            separator = ',';
-        }
-        self.text.push_str(if separator == '[' { "[]" } else { "]" });
-    }
-
-    /// The counts so far; where there are none, chat leaves the key out and completions says `null`.
-    fn running_usage(&mut self, completion_tokens: usize) {
-        if self.answer.usage == UsageMode::Continuous {
-            self.text.push_str(",\"usage\":");
-            self.usage(completion_tokens, "");
-        } else if self.answer.endpoint == Endpoint::Completions {
-            self.text.push_str(",\"usage\":null");
+        self.text.push_str(",\"stop_reason\":");
+        match &chunk.finish {
+            Some(Finish::StopString(stop)) => push_string(&mut self.text, stop),
+            Some(Finish::StopToken(id)) => self.write(format_args!("{id}")),
+            _ => self.text.push_str("null"),
         }
     }
 
-    fn usage(&mut self, completion_tokens: usize, more: &str) {
-        let prompt_tokens = self.answer.prompt_tokens;
+    /// `[1,2]`, or `null` where ids were not asked for.
+    fn token_ids<'t>(&mut self, asked: bool, chunks: impl Iterator<Item = &'t Chunk<'t>>) {
+        if asked {
+            push_ids(&mut self.text, chunks.flat_map(|chunk| chunk.tokens.iter().map(|token| token.id)));
+        } else {
+            self.text.push_str("null");
+        }
+    }
+
+    /// After the choices of an event, where it ends a choice: who answered, unless `usage` will tell.
+    fn event_fingerprint(&mut self, chunk: &Chunk<'_>) {
+        if chunk.finish.is_some() && self.answer.usage == UsageMode::Never {
+            self.fingerprint();
+        }
+    }
+
+    fn fingerprint(&mut self) {
+        if self.answer.traits.fingerprint && self.shape() != Shape::OpenAi {
+            push_fingerprint(&mut self.text, self.answer.fingerprint);
+        }
+    }
+
+    /// The counts of one choice so far.
+    fn running_usage(&mut self, choice: usize, completion_tokens: u32) {
+        self.text.push_str(",\"usage\":");
+        let prompt_tokens = self.answer.prompt(choice).map_or(0, |prompt| prompt.tokens);
+        self.usage(prompt_tokens, completion_tokens as usize, Details::Running);
+    }
+
+    fn usage(&mut self, prompt_tokens: usize, completion_tokens: usize, details: Details) {
         let total_tokens = prompt_tokens + completion_tokens;
+        if self.shape() == Shape::OpenAi {
+            let reasoning_tokens = self.reasoning_tokens();
+            self.write(format_args!(
+                "{{\"prompt_tokens\":{prompt_tokens},\"completion_tokens\":{completion_tokens},\
+                 \"total_tokens\":{total_tokens},\
+                 \"prompt_tokens_details\":{{\"cached_tokens\":0,\"audio_tokens\":0}},\
+                 \"completion_tokens_details\":{{\"reasoning_tokens\":{reasoning_tokens},\"audio_tokens\":0,\
+                 \"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}}}"
+            ));
+            return;
+        }
         self.write(format_args!(
             "{{\"prompt_tokens\":{prompt_tokens},\"total_tokens\":{total_tokens},\
-             \"completion_tokens\":{completion_tokens}{more}}}"
+             \"completion_tokens\":{completion_tokens}"
         ));
+        self.usage_details(details);
+        self.text.push('}');
+    }
+
+    fn usage_details(&mut self, details: Details) {
+        let chat = self.answer.endpoint == Endpoint::Chat;
+        let second = self.is_vllm_since(Shape::Second);
+        let cached = self.answer.prompt_details && second;
+        match (details, cached) {
+            (Details::Running, _) => {
+                if second && chat {
+                    self.text.push_str(",\"completion_tokens_details\":null");
+                }
+                return;
+            }
+            (Details::Body, true) => {
+                let created = if chat { "0" } else { "null" };
+                self.write(format_args!(
+                    ",\"prompt_tokens_details\":{{\"cached_tokens\":0,\"created_cache_tokens\":{created},\
+                     \"multimodal_tokens\":null}}"
+                ));
+            }
+            (Details::Body, false) => self.text.push_str(",\"prompt_tokens_details\":null"),
+            (Details::Stream, true) => {
+                self.text.push_str(",\"prompt_tokens_details\":{\"cached_tokens\":0");
+                self.text.push_str(if chat { ",\"created_cache_tokens\":0}" } else { "}" });
+            }
+            (Details::Stream, false) => {}
+        }
+        let reasoning_tokens = self.reasoning_tokens();
+        if second && reasoning_tokens > 0 {
+            self.write(format_args!(
+                ",\"completion_tokens_details\":{{\"reasoning_tokens\":{reasoning_tokens}}}"
+            ));
+        } else if second && details == Details::Body {
+            self.text.push_str(",\"completion_tokens_details\":null");
+        }
+    }
+
+    /// The reasoning tokens of all choices.
+    fn reasoning_tokens(&self) -> usize {
+        let each = self.answer.reasoning_tokens as usize;
+        let tokens = |choice| self.chunks_of(choice).map(|chunk| chunk.tokens.len()).sum::<usize>();
+        if each == 0 { 0 } else { (0..self.answer.choices()).map(|choice| tokens(choice).min(each)).sum() }
+    }
+
+    /// `metrics`: the answer's own times. A whole body has the key in any case.
+    fn times(&mut self, body: bool) {
+        if !self.is_vllm_since(Shape::Second) {
+            return;
+        }
+        let Some(times) = self.answer.times else {
+            self.text.push_str(if body { ",\"metrics\":null" } else { "" });
+            return;
+        };
+        let tokens = self.answer.completion_tokens();
+        let Times { first_token_ms, generation_ms } = times;
+        let gaps = tokens.saturating_sub(self.answer.choices()).max(1);
+        let mean_itl_ms = generation_ms / gaps as f64;
+        let tokens_per_second =
+            tokens as f64 * 1000.0 / (first_token_ms + generation_ms).max(f64::MIN_POSITIVE);
+        self.write(format_args!(
+            ",\"metrics\":{{\"time_to_first_token_ms\":{first_token_ms:?},\"generation_time_ms\":{generation_ms:?},\
+             \"queue_time_ms\":0.0,\"mean_itl_ms\":{mean_itl_ms:?},\"tokens_per_second\":{tokens_per_second:?}"
+        ));
+        self.text.push_str(if body { ",\"speculative_decoding\":null}" } else { "}" });
+    }
+
+    /// From the end of a whole body's choices to its own end.
+    fn body_tail(&mut self) {
+        let (chat, shape) = (self.answer.endpoint == Endpoint::Chat, self.shape());
+        self.text.push(']');
+        if shape != Shape::OpenAi {
+            self.text.push_str(",\"service_tier\":null");
+            if self.answer.traits.fingerprint {
+                self.fingerprint();
+            } else {
+                self.text.push_str(",\"system_fingerprint\":null");
+            }
+        }
+        self.text.push_str(",\"usage\":");
+        self.usage(self.answer.prompt_tokens(), self.answer.completion_tokens(), Details::Body);
+        if shape == Shape::OpenAi {
+            self.text.push('}');
+            return;
+        }
+        let second = self.is_vllm_since(Shape::Second);
+        if chat {
+            self.text.push_str(",\"prompt_logprobs\":null,\"prompt_token_ids\":");
+            self.prompt_ids(0, self.answer.return_token_ids);
+            self.text.push_str(if second { ",\"prompt_text\":null" } else { "" });
+        }
+        self.text.push_str(",\"kv_transfer_params\":null");
+        self.text.push_str(if second { ",\"ec_transfer_params\":null" } else { "" });
+        self.times(true);
+        self.text.push('}');
+    }
+
+    fn prompt_ids(&mut self, choice: usize, asked: bool) {
+        match self.answer.prompt(choice).filter(|_| asked) {
+            Some(prompt) => push_ids(&mut self.text, prompt.ids.iter().copied()),
+            None => self.text.push_str("null"),
+        }
     }
 
     fn done(mut self) -> Frames {
-        let done = "data: [DONE]\n\n";
-        self.text.push_str(done);
-        self.lengths.push(done.len());
-        self.kinds.push(EventKind::Done);
-        Frames::new(self.text, self.lengths, self.kinds)
+        let start = self.text.len();
+        self.text.push_str("data: [DONE]\n\n");
+        self.close_event(EventKind::Done, start);
+        Frames {
+            bytes: self.text.into(),
+            lengths: self.lengths.into_iter(),
+            kinds: self.kinds,
+            tokens: self.tokens,
+        }
     }
 
     #[expect(clippy::expect_used, reason = "a String takes whatever is written to it")]
@@ -284,119 +490,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A capture's body.
-    macro_rules! captured {
-        ($name:literal) => {{
-            let capture = include_str!(concat!("../fixtures/vllm-0.11.0/", $name, ".http"));
-            capture.split_once("\r\n\r\n").unwrap().1
-        }};
-    }
-
-    fn chat<'a>(id: &'a str, created: u64, tokens: &'a [&'a str], usage: UsageMode) -> Answer<'a> {
-        Answer {
-            endpoint: Endpoint::Chat,
-            id,
-            created,
-            model: "Qwen2.5-0.5B-Instruct",
-            tokens,
-            prompt_tokens: 9,
-            prompt_ids: &[],
-            usage,
-        }
-    }
-
-    fn completions(id: &str, usage: UsageMode) -> Answer<'_> {
-        let tokens = &["-side", "-minded", "-ro", "_SID", "-ro"];
-        Answer {
-            endpoint: Endpoint::Completions,
-            prompt_tokens: 1,
-            prompt_ids: &[14990],
-            ..chat(id, 1_795_498_823, tokens, usage)
-        }
-    }
-
-    fn text(frames: Frames) -> String {
-        assert_eq!(frames.lengths.len(), frames.kinds.len());
-        let events: Vec<Bytes> = frames.collect();
-        assert!(events.iter().all(|event| event.starts_with(b"data: ") && event.ends_with(b"\n\n")));
-        String::from_utf8(events.concat()).unwrap()
-    }
-
-    #[test]
-    fn chat_streams_are_vllms() {
-        let tokens = [r" MD\n", " MD", r"\n", " MD"];
-        let answer =
-            chat("chatcmpl-cfa11461daff4fb0b48ad9151274add7", 1_795_498_805, &tokens, UsageMode::Never);
-        assert_eq!(text(stream(&answer)), captured!("post_chat_stream"));
-
-        let answer = chat("chatcmpl-abc-123", 1_795_498_805, &[" MD", r"\n"], UsageMode::Never);
-        assert_eq!(text(stream(&answer)), captured!("post_chat_stream_max_completion"));
-    }
-
-    #[test]
-    fn chat_usage_is_vllms() {
-        let capture = captured!("post_chat_stream_usage");
-        // The capture's first event carries two tokens; here each carries one.
-        let capture = capture.replace(
-            "\"total_tokens\":14,\"completion_tokens\":5",
-            "\"total_tokens\":13,\"completion_tokens\":4",
-        );
-        let tokens = [r" MD\n", " MD", r"\n", " MD"];
-        let answer =
-            chat("chatcmpl-5cff792239c746328f6629e8f679028f", 1_795_498_805, &tokens, UsageMode::Last);
-        assert_eq!(text(stream(&answer)), capture);
-
-        let tokens = [" MD", r"\n", " MD"];
-        let answer =
-            chat("chatcmpl-31ac2959149145b9a463b4a55af66eb4", 1_795_498_805, &tokens, UsageMode::Continuous);
-        assert_eq!(text(stream(&answer)), captured!("post_chat_stream_usage_continuous"));
-    }
-
-    #[test]
-    fn completions_streams_are_vllms() {
-        let answer = completions("cmpl-496cb81514754065a89132a06e6e4f7c", UsageMode::Never);
-        assert_eq!(text(stream(&answer)), captured!("post_completions_stream"));
-        let answer = completions("cmpl-50bc641facef468ab1023922d07aee57", UsageMode::Last);
-        assert_eq!(text(stream(&answer)), captured!("post_completions_stream_usage"));
-    }
-
-    #[test]
-    fn whole_answers_are_vllms() {
-        let tokens = [" MD", r"\n", " MD", r"\n"];
-        let answer =
-            chat("chatcmpl-09b65893380f4b4ba076820e9a41fbac", 1_795_498_823, &tokens, UsageMode::Never);
-        assert_eq!(body(&answer), captured!("post_chat"));
-        // The capture of a whole completion has logprobs, which the mock does not send: its keys were read off by hand.
-        let answer = completions("cmpl-1", UsageMode::Never);
-        assert_eq!(
-            body(&answer),
-            "{\"id\":\"cmpl-1\",\"object\":\"text_completion\",\"created\":1795498823,\
-             \"model\":\"Qwen2.5-0.5B-Instruct\",\"choices\":[{\"index\":0,\"text\":\"-side-minded-ro_SID-ro\",\
-             \"logprobs\":null,\"finish_reason\":\"length\",\"stop_reason\":null,\"token_ids\":null,\
-             \"prompt_logprobs\":null,\"prompt_token_ids\":null}],\"service_tier\":null,\
-             \"system_fingerprint\":null,\"usage\":{\"prompt_tokens\":1,\"total_tokens\":6,\
-             \"completion_tokens\":5,\"prompt_tokens_details\":null},\"kv_transfer_params\":null}"
-        );
-    }
-
-    #[test]
-    fn the_model_list_is_vllms() {
-        let capture = captured!("get_models").replace("./model", "Qwen2.5-0.5B-Instruct");
-        let list = models("Qwen2.5-0.5B-Instruct", 4096, 1_795_498_805, "a3bf272ff2e2462286dc4e18bb8d2918");
-        assert_eq!(list, capture);
-    }
-
-    #[test]
-    fn what_a_client_names_is_escaped() {
-        let answer = chat("chatcmpl-\"}\n", 0, &["a"], UsageMode::Never);
-        let event = stream(&answer).next().unwrap();
-        let data = event.strip_prefix(b"data: ").unwrap();
-        let chunk: serde_json::Value = serde_json::from_slice(data).unwrap();
-        assert_eq!(chunk["id"], "chatcmpl-\"}\n");
-        assert_eq!(json_inside("a\"b\n"), r#"a\"b\n"#);
-    }
+fn push_fingerprint(text: &mut String, fingerprint: &str) {
+    text.push_str(",\"system_fingerprint\":");
+    push_string(text, fingerprint);
 }

@@ -200,12 +200,22 @@ fn a_scrape_never_fails_a_run() {
 }
 
 #[test]
-fn a_server_without_metrics_is_known_by_its_version_and_model() {
+fn the_mock_counts_what_it_answered() {
     let folder = tempfile::tempdir().unwrap();
     let mock = Mock::start(&["--model", "tokentape"]);
+    let (run, _) = replay(folder.path(), &mock.url, &[]);
+    let told = run.info.server.unwrap();
+    assert!(told.version.is_some());
+    assert_eq!(told.figures.unwrap().all_finished(), run.info.counts.succeeded);
+}
+
+#[test]
+fn a_server_without_metrics_is_known_by_its_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let mock = Mock::start(&["--model", "tokentape", "--profile", "openai"]);
     let (run, printed) = replay(folder.path(), &mock.url, &[]);
     let told = run.info.server.unwrap();
-    assert!(told.version.is_some() && told.figures.is_none());
+    assert!(told.version.is_none() && told.figures.is_none());
     assert_eq!(told.model.unwrap().id, "tokentape");
     assert!(!printed.contains("Server finished"), "{printed}");
 }

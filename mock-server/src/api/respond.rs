@@ -6,7 +6,9 @@ use std::rc::Rc;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokentape_pacer::Pacer;
 
-use super::{Reply, Server, event_tokens, json, refuse, streamed, unix_seconds};
+use super::generate::event_tokens;
+use super::head::{json, refuse, streamed, unix_seconds};
+use super::{Reply, Server};
 use crate::deadlines::Pace;
 use crate::stream::Stream;
 use crate::timing::RequestKey;
@@ -31,12 +33,12 @@ pub(super) async fn respond(
     };
     let key = RequestKey::new(PATH, request_id(headers), body);
     let tokens = server.answer_text(&key, asked.max_tokens);
-    let id = asked.id.clone().unwrap_or_else(|| format!("resp_{}", server.fresh_id()));
+    let id = asked.id.clone().unwrap_or_else(|| format!("resp_{}", server.fresh_digits()));
     let answer = responses::Answer {
         asked: &asked,
         id: &id,
-        item_digits: &server.fresh_id(),
-        message_digits: &server.fresh_id(),
+        item_digits: &server.fresh_digits(),
+        message_digits: &server.fresh_digits(),
         created: unix_seconds(),
         model: &server.config.model,
         tokens: &tokens,
@@ -60,7 +62,7 @@ pub(super) async fn respond(
     }
     let frames = responses::stream(&answer);
     // That the request was taken is told before the engine has anything.
-    let (deadlines, due_ns) = pace.deadlines_after(2, arrival_ns, event_tokens(frames.kinds()));
+    let (deadlines, due_ns) = pace.deadlines_after(2, arrival_ns, event_tokens(&frames));
     let events = frames.kinds().to_vec();
     connection.begin(server.log.begin(Record { events, due_ns, ..record }));
     streamed(Stream::new(frames, deadlines, pacer, connection))

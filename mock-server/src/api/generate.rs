@@ -1,0 +1,202 @@
+//! The two generating endpoints: from a request to its answer, each event with its deadline.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::HeaderValue;
+use http::request::Parts;
+use http::{Response, StatusCode};
+use tokentape_pacer::Pacer;
+
+use super::head::{self, json, refuse, streamed, unix_seconds};
+use super::{Reply, Server};
+use crate::answers::{Answer, Question};
+use crate::chunks::{Chunk, Finish, chunks};
+use crate::deadlines::Pace;
+use crate::metrics::{ChoiceCount, Exchange, Observation};
+use crate::request::{self, Request};
+use crate::stream::Stream;
+use crate::text;
+use crate::timing::RequestKey;
+use crate::transport::{Connection, Part};
+use crate::truth::{EventKind, Record};
+use crate::wire::{self, Endpoint, Frames, Times};
+
+/// A request whose body has been read.
+pub(super) struct Asked<'a> {
+    pub(super) endpoint: Endpoint,
+    pub(super) parts: &'a Parts,
+    pub(super) body: &'a Bytes,
+    /// How it is counted.
+    pub(super) exchange: Option<Exchange>,
+}
+
+/// Answers a request.
+pub(super) async fn generate(
+    server: &Server,
+    pacer: Pacer,
+    connection: Rc<Connection>,
+    Asked { endpoint, parts, body, exchange }: Asked<'_>,
+) -> Response<Reply> {
+    let config = &server.config;
+    let arrival_ns = connection.arrival_ns();
+    let asked = match request::parse(endpoint, body, config, server.vocabulary) {
+        Ok(asked) => asked,
+        Err(refusal) => return refuse(refusal),
+    };
+    let request_id = head::request_id(&parts.headers).map_or(&b""[..], HeaderValue::as_bytes);
+    let key = RequestKey::new(endpoint.path(), request_id, body);
+    let question = Question { path: endpoint.path(), request_id, body };
+    let chunks = chunks(answer_to(server, &question, &asked), &asked.rules);
+
+    let suffix = match (request_id, &asked.id) {
+        (b"", None) => server.fresh_id(),
+        (b"", Some(id)) => id.clone(),
+        (id, _) => String::from_utf8_lossy(id).into_owned(),
+    };
+    let id = format!("{}{suffix}", endpoint.id_prefix());
+    let steps = chunks.iter().map(|chunk| chunk.tokens_so_far).max().unwrap_or(0);
+    let prompt_tokens = asked.prompts.iter().map(|prompt| prompt.tokens).sum();
+    let pace = match server.pace(&parts.headers, &key, arrival_ns, (prompt_tokens, steps), body) {
+        Ok(pace) => pace,
+        Err(refusal) => return refuse(refusal),
+    };
+    let (times, first_due_ns) = match &pace {
+        Pace::Model(due_ns, _) => (Some(times(arrival_ns, due_ns)), due_ns.first().copied()),
+        // An engine's word comes too late for what is written beforehand.
+        Pace::Engine(_) => (None, None),
+    };
+    let tool_id = asked.tool.as_ref().map(|_| format!("chatcmpl-tool-{}", server.fresh_id()));
+    let answer =
+        Said { server, endpoint, asked: &asked, id: &id, tool_id: tool_id.as_deref() }.answer(&chunks, times);
+    let record = Record {
+        id: id.clone(),
+        path: endpoint.path().to_owned(),
+        arrival_ns,
+        read_ns: connection.read_ns(),
+        prompt_tokens: answer.prompt_tokens() as u64,
+        completion_tokens: answer.completion_tokens() as u64,
+        ..Record::empty()
+    };
+    let choices = choice_counts(&asked, &chunks);
+    server.metrics.begun(choices.len());
+    let observation = Observation {
+        metrics: Arc::clone(&server.metrics),
+        choices,
+        n: asked.n,
+        first_due_ns: first_due_ns.filter(|_| !asked.stream),
+        exchange: exchange.filter(|_| asked.stream),
+    };
+
+    if asked.stream {
+        let frames = wire::stream(&answer);
+        let early = frames.tokens().iter().take_while(|token| token.is_none()).count();
+        let (deadlines, due_ns) = pace.deadlines_after(early, arrival_ns, event_tokens(&frames));
+        let events = frames.kinds().to_vec();
+        let entry = server.log.begin(Record { events, due_ns, ..record });
+        connection.begin(entry.observed_by(observation));
+        return streamed(Stream::new(frames, deadlines, pacer, connection));
+    }
+    let body = wire::body(&answer);
+    let (mut deadlines, due_ns) = pace.deadlines(vec![steps.saturating_sub(1)]);
+    let entry = server.log.begin(Record { events: vec![EventKind::Body], due_ns, ..record });
+    connection.begin(entry.observed_by(observation));
+    let due_ns = poll_fn(|cx| deadlines.poll_next(cx)).await.unwrap_or(arrival_ns);
+    if deadlines.is_fed() {
+        connection.due(due_ns);
+    }
+    pacer.sleep_until(due_ns).await;
+    let response = json(StatusCode::OK, body);
+    connection.hand_over(Part::Event);
+    response
+}
+
+/// The answer that the server was given for a question, or one of its own.
+fn answer_to<'a>(server: &'a Server, question: &Question<'_>, asked: &Request) -> Answer<'a> {
+    let given = server.config.answers.as_ref().and_then(|answers| answers.answer(question));
+    given.unwrap_or_else(|| {
+        let Question { path, request_id, body } = *question;
+        text::answer(server.config.tokenizer.words(), server.config.seed, asked, |choice| match choice {
+            0 => RequestKey::new(path, request_id, body),
+            // A choice of its own is a request of its own.
+            choice => RequestKey::new(&format!("{path}#{choice}"), request_id, body),
+        })
+    })
+}
+
+/// How each choice is counted.
+fn choice_counts(asked: &Request, chunks: &[Chunk<'_>]) -> Vec<ChoiceCount> {
+    let count = |choice: usize| {
+        let last = chunks.iter().rfind(|chunk| chunk.choice == choice);
+        let prompt = choice / asked.n.max(1);
+        ChoiceCount {
+            prompt_tokens: asked.prompts.get(prompt).map_or(0, |prompt| prompt.tokens as u64),
+            tokens: last.map_or(0, |last| u64::from(last.tokens_so_far)),
+            max_tokens: asked.max_tokens.get(prompt).copied().map_or(0, u64::from),
+            stopped: last.is_some_and(|last| last.finish != Some(Finish::Length)),
+        }
+    };
+    (0..asked.prompts.len() * asked.n).map(count).collect()
+}
+
+/// What goes into an answer besides its chunks.
+struct Said<'a> {
+    server: &'a Server,
+    endpoint: Endpoint,
+    asked: &'a Request,
+    id: &'a str,
+    tool_id: Option<&'a str>,
+}
+
+impl<'a> Said<'a> {
+    fn answer(&self, chunks: &'a [Chunk<'a>], times: Option<Times>) -> wire::Answer<'a> {
+        let (asked, wire) = (self.asked, &self.server.config.wire);
+        let chat = self.endpoint == Endpoint::Chat;
+        let reasons = chat && wire.reasoning_parser.is_some() && asked.tool.is_none();
+        wire::Answer {
+            traits: wire.profile.traits(),
+            role_chunk: wire.role_chunk,
+            endpoint: self.endpoint,
+            id: self.id,
+            created: unix_seconds(),
+            model: &self.server.config.model,
+            fingerprint: &self.server.fingerprint,
+            prompts: &asked.prompts,
+            n: asked.n,
+            chunks,
+            usage: asked.usage,
+            logprobs: asked.logprobs.is_some(),
+            return_token_ids: asked.return_token_ids,
+            echo: asked.echo,
+            tool: asked.tool.as_deref().zip(self.tool_id),
+            parsed: chat && wire.is_parsed(),
+            reasoning_tokens: if reasons { wire.reasoning_tokens } else { 0 },
+            prompt_details: wire.enable_prompt_tokens_details,
+            times: times.filter(|_| wire.enable_per_request_metrics),
+        }
+    }
+}
+
+/// An answer's times, by its deadlines.
+fn times(arrival_ns: u64, token_due_ns: &[u64]) -> Times {
+    let first_ns = token_due_ns.first().copied().unwrap_or(arrival_ns);
+    let last_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
+    let milliseconds = |from_ns: u64, to_ns: u64| to_ns.saturating_sub(from_ns) as f64 / 1e6;
+    Times {
+        first_token_ms: milliseconds(arrival_ns, first_ns),
+        generation_ms: milliseconds(first_ns, last_ns),
+    }
+}
+
+/// The token that each event goes out with: the role with the first, as vLLM sends it with the engine's first output,
+/// and what follows the last token with that. Choices that were played from elsewhere need not keep step, but no event
+/// is due before the one that precedes it.
+pub(super) fn event_tokens(frames: &Frames) -> Vec<u32> {
+    let latest = frames.tokens().iter().scan(0, |latest, token| {
+        *latest = token.unwrap_or(0).max(*latest);
+        Some(*latest)
+    });
+    latest.collect()
+}
