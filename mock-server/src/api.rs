@@ -6,13 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, SERVER, VARY};
+use http::header::{
+    ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, RETRY_AFTER, SERVER, VARY,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use tokentape_pacer::Pacer;
 
 use crate::config::Config;
+use crate::faulted::{self, Faulted, Remains};
+use crate::faults::{Fault, Faults};
 use crate::request::{self, Refusal};
 use crate::stream::Stream;
 use crate::timing::{self, Purpose, RequestKey};
@@ -25,6 +29,9 @@ const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// The vLLM version whose bytes these are.
 const VLLM_VERSION: &str = "0.11.0";
+
+/// The header by which a request asks for faults of its own.
+const FAULT_HEADER: &str = "x-mock-fault";
 
 /// What all workers share.
 #[derive(Debug)]
@@ -54,6 +61,16 @@ impl Server {
         format!("{:016x}{:016x}", random.next_u64(), random.next_u64())
     }
 
+    /// What is to be done to a request's answer: what it asks for itself, or else what the server was told.
+    fn faults(&self, headers: &HeaderMap, random: &mut timing::Stream) -> Result<Vec<Fault>, Refusal> {
+        let Some(asked) = headers.get(FAULT_HEADER) else { return Ok(self.config.faults.draw(random)) };
+        let rules = Faults::parse_rules(asked.to_str().unwrap_or_default()).map_err(|fault| {
+            let message = format!("the header {FAULT_HEADER}: {fault}");
+            Refusal::new(StatusCode::BAD_REQUEST, "BadRequestError", &message)
+        })?;
+        Ok(Faults::new(rules).draw(random))
+    }
+
     /// The texts of an answer's tokens.
     fn answer_text(&self, key: &RequestKey, tokens: u32) -> Vec<&str> {
         let mut random = timing::Stream::new(self.config.seed, Purpose::Text, key);
@@ -66,7 +83,7 @@ impl Server {
 }
 
 /// A response's body: whole, or one event at a time.
-pub(crate) type Reply = Either<Full<Bytes>, Stream>;
+pub(crate) type Reply = Either<Full<Bytes>, Either<Stream, Faulted>>;
 
 /// A request's body could not be read to its end: there is nobody left to answer.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +156,11 @@ async fn generate(
 
     let request_id = head.headers.get("x-request-id").map_or(&b""[..], HeaderValue::as_bytes);
     let key = RequestKey::new(endpoint.path(), request_id, &body);
+    let mut fault_random = timing::Stream::new(server.config.seed, Purpose::Fault, &key);
+    let faults = match server.faults(&head.headers, &mut fault_random) {
+        Ok(faults) => faults,
+        Err(refusal) => return Ok(refuse(refusal)),
+    };
     let suffix = match (request_id, asked.id) {
         (b"", None) => server.fresh_id(),
         (b"", Some(id)) => id,
@@ -168,13 +190,25 @@ async fn generate(
         ..Record::empty()
     };
 
+    if !faults.is_empty() {
+        let (events, due_ns) = if asked.stream {
+            let frames = wire::stream(&answer);
+            let (kinds, due_ns) = (frames.kinds().to_vec(), event_due_ns(frames.kinds(), &token_due_ns));
+            (kinds.into_iter().zip(frames).collect(), due_ns)
+        } else {
+            let due_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
+            (vec![(EventKind::Body, wire::body(&answer).into())], vec![due_ns])
+        };
+        let answer = faulted::Answer { events, due_ns, record, faults, random: fault_random };
+        return answer.begin(&server.log, pacer, connection).await.into_response(asked.stream);
+    }
     if asked.stream {
         let frames = wire::stream(&answer);
         let due_ns = event_due_ns(frames.kinds(), &token_due_ns);
         let events = frames.kinds().to_vec();
         connection.begin(server.log.begin(Record { events, due_ns: due_ns.clone(), ..record }));
         let body = Stream::new(frames, due_ns, pacer, connection);
-        return Ok(streamed(body));
+        return Ok(streamed(Either::Left(body)));
     }
     let body = wire::body(&answer);
     let due_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
@@ -219,9 +253,29 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 const ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 
-fn streamed(body: Stream) -> Response<Reply> {
+fn streamed(body: Either<Stream, Faulted>) -> Response<Reply> {
     // hyper adds `transfer-encoding: chunked` at the end, where uvicorn has it.
     response(StatusCode::OK, [(CONTENT_TYPE, EVENT_STREAM), (VARY, ORIGIN)], Either::Right(body))
+}
+
+impl Remains {
+    fn into_response(self, is_stream: bool) -> Result<Response<Reply>, BrokenBody> {
+        Ok(match self {
+            Self::Body(body) if is_stream => streamed(Either::Right(body)),
+            Self::Body(body) => {
+                let headers = [(CONTENT_LENGTH, body.length().into()), (CONTENT_TYPE, JSON), (VARY, ORIGIN)];
+                response(StatusCode::OK, headers, Either::Right(Either::Right(body)))
+            }
+            Self::Nothing => return Err(BrokenBody("closed on purpose".into())),
+            Self::Status(status, retry_after) => {
+                let body = wire::error(status, "InjectedError", "injected by the mock server");
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                let mut response = json(status, body);
+                response.headers_mut().extend(retry_after.map(|seconds| (RETRY_AFTER, seconds.into())));
+                response
+            }
+        })
+    }
 }
 
 fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Reply> {

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::duration::parse_ns;
+use crate::faults::{Faults, Rule};
 use crate::server::{Error, serve};
 use crate::timing::Timing;
 
@@ -37,6 +38,10 @@ pub struct Args {
     /// How far each interval strays from its length, uniformly to both sides, in percent of it.
     #[arg(long = "jitter", value_name = "PERCENT", default_value = "0%", value_parser = parse_millipercent)]
     pub jitter_millipercent: u32,
+    /// What to do to answers on purpose: KIND[:ARG][@10%|@1/20], such as rst:5@1/20; several with commas between them
+    /// (docs/mock-faults.md lists them). A request's header `x-mock-fault` takes its place.
+    #[arg(long = "fault", value_name = "FAULT", value_delimiter = ',')]
+    pub faults: Vec<Rule>,
     /// The seed of texts, jitter and ids.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -79,6 +84,7 @@ impl Args {
             jitter_millipercent: self.jitter_millipercent,
         };
         Config {
+            faults: Faults::new(self.faults),
             seed: self.seed,
             max_model_len: self.max_model_len,
             chat_max_tokens: self.chat_max_tokens,
@@ -103,7 +109,7 @@ async fn interrupted() {
 }
 
 /// Parses `2.5%` to 2500. The error is a whole sentence for the command line.
-fn parse_millipercent(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_millipercent(text: &str) -> Result<u32, String> {
     let wrong = || format!("`{text}` is not a percentage from 0% to 100%, with at most three decimals");
     if text == "0" {
         return Ok(0);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokentape_tokenizer::Tokenizer;
 
+use crate::faults::Faults;
 use crate::timing::Timing;
 use crate::truth::Header;
 
@@ -17,6 +18,8 @@ pub struct Config {
     pub tokenizer: Arc<Tokenizer>,
     /// The pace of every answer.
     pub timing: Timing,
+    /// What is done to answers on purpose.
+    pub faults: Faults,
     /// The seed of texts, jitter and ids.
     pub seed: u64,
     /// The most tokens that a prompt and its answer may have together.
@@ -44,6 +47,7 @@ impl Config {
             model: model.into(),
             tokenizer,
             timing,
+            faults: Faults::default(),
             seed: 0,
             max_model_len: Self::MAX_MODEL_LEN,
             chat_max_tokens: Self::CHAT_MAX_TOKENS,

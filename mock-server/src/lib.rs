@@ -23,6 +23,8 @@ mod api;
 mod args;
 mod config;
 mod duration;
+mod faulted;
+pub mod faults;
 mod request;
 mod server;
 mod stream;

@@ -47,6 +47,8 @@ pub(crate) enum Purpose {
     Text,
     /// The jitter of its tokens.
     Timing,
+    /// What is done to it.
+    Fault,
     /// An id.
     Id,
 }
@@ -76,6 +78,7 @@ impl Stream {
         let purpose = match purpose {
             Purpose::Text => "tokentape-mock text",
             Purpose::Timing => "tokentape-mock timing",
+            Purpose::Fault => "tokentape-mock fault",
             Purpose::Id => "tokentape-mock id",
         };
         let mut hasher = blake3::Hasher::new_derive_key(purpose);

@@ -70,6 +70,9 @@ pub struct Record {
     pub due_ns: Vec<u64>,
     /// When the write of each event's last byte returned; shorter than `due_ns` where the answer was cut off.
     pub written_ns: Vec<u64>,
+    /// What was done to it on purpose, as on the command line, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -80,8 +83,14 @@ pub struct Record {
 pub enum EventKind {
     /// The whole body of an answer that is no stream.
     Body,
+    /// A comment: a fault.
+    Comment,
     /// `data: [DONE]`.
     Done,
+    /// An error in the place of what should follow: a fault.
+    Error,
+    /// Something that is not JSON: a fault.
+    Malformed,
     /// The chunk that only names the assistant's role.
     Role,
     /// One token.
@@ -98,6 +107,8 @@ pub enum Outcome {
     ClientGone,
     /// Every event was written.
     Complete,
+    /// A fault ended it.
+    Fault,
     /// The server was stopped first.
     Shutdown,
 }
@@ -230,7 +241,9 @@ impl Drop for Entry {
         let Some(sender) = &self.log.sender else { return };
         let complete = self.is_complete();
         let mut record = std::mem::replace(&mut self.record, Record::empty());
-        record.outcome = if complete {
+        record.outcome = if record.outcome == Outcome::Fault {
+            Outcome::Fault
+        } else if complete {
             Outcome::Complete
         } else if self.log.stopping.load(Ordering::Relaxed) {
             Outcome::Shutdown
@@ -255,6 +268,7 @@ impl Record {
             events: Vec::new(),
             due_ns: Vec::new(),
             written_ns: Vec::new(),
+            faults: Vec::new(),
             outcome: Outcome::ClientGone,
         }
     }
