@@ -116,6 +116,8 @@ impl Body for Faulted {
             return this.connection.poll_written(cx).map(|()| None);
         };
         if next.then == Then::Hang {
+            ready!(this.connection.poll_written(cx));
+            this.connection.fail();
             return Poll::Pending;
         }
         let due_ns = this.due_ns.get(next.source).copied().unwrap_or_default().saturating_add(next.delay_ns);

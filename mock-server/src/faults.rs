@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use script::{Script, Step, Then};
 
+use crate::duration::format_ns;
 use crate::timing::Stream;
 
 /// One fault. A place counts the events before it, and is held within the answer; without one it is drawn.
@@ -62,6 +63,9 @@ pub enum Fault {
     /// An error status, with `Retry-After` in seconds where there is one.
     Status(u16, Option<u32>),
 }
+
+/// Each kind's name and its arguments, as they are written on the command line.
+pub use parse::KINDS;
 
 /// The number of events before a fault; `None` until it is drawn.
 pub type Place = Option<u32>;
@@ -158,11 +162,11 @@ impl fmt::Display for Fault {
             | Self::Rst(place)
             | Self::SplitUtf8(place) => number(f, place),
             Self::Comments(n) | Self::Merge(n) | Self::Split(n) => number(f, Some(n)),
-            Self::Delay(ns) => write!(f, ":{ns}ns"),
-            Self::Drip { gap_ns, bytes } => write!(f, ":{gap_ns}ns:{bytes}"),
+            Self::Delay(ns) => write!(f, ":{}", format_ns(ns)),
+            Self::Drip { gap_ns, bytes } => write!(f, ":{}:{bytes}", format_ns(gap_ns)),
             Self::Hang(place, span_ns) => {
                 number(f, place)?;
-                span_ns.map_or(Ok(()), |ns| write!(f, ":{ns}ns"))
+                span_ns.map_or(Ok(()), |ns| write!(f, ":{}", format_ns(ns)))
             }
             Self::Status(status, retry_after) => {
                 write!(f, ":{status}")?;
@@ -206,8 +210,7 @@ mod tests {
     #[test]
     fn every_nth_counts_arrivals() {
         let faults = Faults::new(rules("fin:2@1/3"));
-        let hits: Vec<bool> =
-            (0..7).map(|n| !faults.clone().draw(&mut random(0, n)).is_empty()).collect();
+        let hits: Vec<bool> = (0..7).map(|n| !faults.clone().draw(&mut random(0, n)).is_empty()).collect();
         assert_eq!(hits, [false, false, true, false, false, true, false]);
     }
 

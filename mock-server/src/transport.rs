@@ -94,10 +94,9 @@ impl Connection {
         Poll::Pending
     }
 
-    /// A fault has ended the answer.
-    fn broken(&self) {
-        let entry = self.entry.take();
-        if let Some(mut entry) = entry {
+    /// Whatever becomes of the answer from here on, it is the fault's doing.
+    pub(crate) fn fail(&self) {
+        if let Some(entry) = self.entry.borrow_mut().as_mut() {
             entry.record.outcome = Outcome::Fault;
         }
     }
@@ -150,7 +149,8 @@ impl Transport {
                 // The system resets what it would otherwise have to send first.
                 SockRef::from(&self.socket).set_linger(Some(Duration::ZERO))?;
             }
-            self.connection.broken();
+            self.connection.fail();
+            self.connection.end();
             return Poll::Ready(Err(io::Error::other("broken off on purpose")));
         }
         let kept = &bytes[..bytes.len().min(cut.keep)];

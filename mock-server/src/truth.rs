@@ -107,7 +107,7 @@ pub enum Outcome {
     ClientGone,
     /// Every event was written.
     Complete,
-    /// A fault ended it.
+    /// A fault ended it, or kept it from ending.
     Fault,
     /// The server was stopped first.
     Shutdown,

@@ -8,6 +8,7 @@ mod compare;
 mod compat;
 mod demo;
 mod export;
+mod faults;
 mod generate;
 mod generate_as;
 mod generate_evalscope;

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use super::{Fault, Faults, Rate, Rule};
 use crate::duration::parse_ns;
 
-/// Every kind, with its arguments.
-const KINDS: [(&str, &str); 19] = [
+/// Each kind's name and its arguments, as they are written on the command line.
+pub const KINDS: [(&str, &str); 19] = [
     ("bad-json", "[:AFTER]"),
     ("comments", "[:EVERY]"),
     ("crlf", ""),
@@ -207,7 +207,8 @@ mod tests {
         assert!(error("explode").starts_with("there is no fault `explode`; there are bad-json, "));
         assert_eq!(error("delay"), "`delay` is no fault; it is written delay:SPAN");
         assert_eq!(error("status:200"), "`status:200` is no fault; it is written status:CODE[:SECONDS]");
-        for wrong in ["crlf:1", "fin:x", "merge:0", "merge:99999", "drip:1ms:0", "hang:1:2", "refuse:1", "rst:1:2"]
+        for wrong in
+            ["crlf:1", "fin:x", "merge:0", "merge:99999", "drip:1ms:0", "hang:1:2", "refuse:1", "rst:1:2"]
         {
             assert!(error(wrong).contains("is no fault"), "{wrong}");
         }

@@ -189,10 +189,12 @@ fn halve_json(step: &mut Step) {
     step.ends.iter_mut().for_each(|event| event.kind = EventKind::Malformed);
 }
 
+/// Only between events: the pieces of one that was divided stay together.
 fn add_comments(steps: &mut Vec<Step>, every: usize) {
     let plain = std::mem::take(steps);
-    for (index, step) in plain.into_iter().enumerate() {
-        if index % every == 0 {
+    let (mut ended, mut is_border) = (0, true);
+    for step in plain {
+        if is_border && ended % every == 0 {
             steps.push(Step {
                 bytes: Bytes::from_static(b": ping\n\n"),
                 ends: vec![Event { kind: EventKind::Comment, source: step.source }],
@@ -200,6 +202,8 @@ fn add_comments(steps: &mut Vec<Step>, every: usize) {
                 ..step
             });
         }
+        ended += step.ends.len();
+        is_border = !step.ends.is_empty();
         steps.push(step);
     }
 }
@@ -347,9 +351,11 @@ mod tests {
         assert_eq!(kinds(&script("no-done")), [Role, Token, Token, Usage]);
         assert_eq!(kinds(&script("no-usage")), [Role, Token, Token, Done]);
         assert_eq!(kinds(&script("duplicate:1")), [Role, Token, Token, Token, Usage, Done]);
-        assert_eq!(kinds(&script("comments:2,no-usage")), [
-            Comment, Role, Token, Comment, Token, Comment, Done
-        ]);
+        assert_eq!(
+            kinds(&script("comments:2,no-usage")),
+            [Comment, Role, Token, Comment, Token, Comment, Done]
+        );
+        assert_eq!(kinds(&script("no-usage,split:3,comments:2")), kinds(&script("comments:2,no-usage")));
         let error = script("error:2");
         assert_eq!(kinds(&error), [Role, Token, Error, Done]);
         assert_eq!(error.events[2].source, 2);
@@ -363,10 +369,10 @@ mod tests {
     fn writes_are_merged_and_divided() {
         let merged = script("merge:3");
         let steps = merged.steps.as_slice();
-        assert_eq!(steps.iter().map(|step| (step.source, step.ends.len())).collect::<Vec<_>>(), [
-            (2, 3),
-            (4, 2)
-        ]);
+        assert_eq!(
+            steps.iter().map(|step| (step.source, step.ends.len())).collect::<Vec<_>>(),
+            [(2, 3), (4, 2)]
+        );
         let dripped = script("drip:1us:10");
         assert!(dripped.steps.as_slice().iter().all(|step| step.bytes.len() <= 10));
         let second: Vec<(u64, usize)> = dripped
