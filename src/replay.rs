@@ -16,6 +16,7 @@
 
 mod alarm;
 mod busy;
+mod collector;
 pub mod connection;
 mod drive;
 pub mod engine;
@@ -29,6 +30,7 @@ mod slot;
 pub mod sse;
 pub mod target;
 pub mod transport;
+mod turnstile;
 
 pub use engine::{Options, Report, run};
 pub use plan::Plan;

@@ -14,6 +14,7 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
+use tokentape_pacer::wait_for_a_turn;
 
 /// One line of the log.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -197,9 +198,11 @@ impl Log {
         write_line(&mut file, &Line::Header(header))?;
         file.flush()?;
         let (sender, records) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("truth-log".to_owned())
-            .spawn(move || write_records(&records, &mut file))?;
+        let thread = std::thread::Builder::new().name("truth-log".to_owned()).spawn(move || {
+            // Answers go first. It is not to fall behind for good, though: what waits is memory.
+            wait_for_a_turn();
+            write_records(&records, &mut file)
+        })?;
         Ok((Self { sender: Some(sender), stopping: Arc::default() }, LogWriter(Some(thread))))
     }
 

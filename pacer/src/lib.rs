@@ -30,6 +30,7 @@ mod linux;
 #[cfg(any(test, not(target_os = "linux")))]
 #[cfg_attr(target_os = "linux", expect(unreachable_pub, reason = "public elsewhere; here only tested"))]
 mod portable;
+mod priority;
 
 pub use arrivals::{Received, poll_receive, stamp_arrivals};
 pub use clock::monotonic_ns;
@@ -38,3 +39,4 @@ pub use deadlines::{LEAD_NS, QUANTUM_NS};
 pub use linux::{Pacer, RESOLUTION_NS, Sleep};
 #[cfg(not(target_os = "linux"))]
 pub use portable::{Pacer, RESOLUTION_NS, Sleep};
+pub use priority::{run_in_the_gaps, wait_for_a_turn};

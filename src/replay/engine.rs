@@ -10,10 +10,9 @@
 //! a schedule it is due at its own time or then; without one, then and after the time that lies between the two on the
 //! tape. So a limit is one of sessions under way, and a slot rests while its user thinks.
 //!
-//! One single-threaded runtime a worker; its slots and their connections never leave it. The calling thread collects
-//! what the exchanges bring and parses it, so that nothing is parsed where stamps are taken.
+//! One single-threaded runtime a worker; its slots and their connections never leave it. The
+//! [collector](super::collector) parses what the exchanges bring, so that nothing is parsed where stamps are taken.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Barrier, Mutex, OnceLock, PoisonError};
@@ -26,11 +25,12 @@ use tokio::sync::watch;
 use tokio::task::{LocalSet, unconstrained};
 
 use super::busy;
+use super::collector::{Collected, Collector};
 use super::connection::Connector;
 use super::exchange::{Exchange, News};
 use super::plan::{Prepared, followers};
-use super::reading::Reading;
 use super::slot::{Slot, interrupted};
+use super::turnstile::Turnstile;
 use super::{Error, Plan, Target};
 use crate::effort::{Busy, Effort};
 use crate::schedule::Slots;
@@ -137,28 +137,13 @@ pub fn run(
             scope.spawn(move || shared.work(slots.collect(), &told, &interrupt));
         }
         drop(told);
-        // Of each slot's exchange, what has been read of it.
-        let mut readings: HashMap<u32, Reading> = HashMap::new();
-        for news in news {
-            let mut exchange = match news {
-                News::Part(slot, part) => {
-                    readings.entry(slot).or_default().read(part);
-                    continue;
-                }
-                News::End(exchange) => *exchange,
-            };
-            let reading = readings.remove(&exchange.slot).unwrap_or_default();
-            exchange.keeps_text = options.keeps_text;
-            // The warm-up was sent before the start, however late this thread comes to see it.
-            let origin = shared.start.get().filter(|origin| exchange.dispatched >= **origin);
-            let timeline = exchange.timeline_after(reading, origin.copied().unwrap_or(0));
-            if origin.is_some() {
+        Collector::new(news, &shared.start, options.keeps_text).collect(|collected| match collected {
+            Collected::Measured(timeline) => {
                 on_end(&timeline);
                 timelines.push(timeline);
-            } else {
-                warmup_failures += usize::from(!timeline.outcome.is_success());
             }
-        }
+            Collected::WarmUp(timeline) => warmup_failures += usize::from(!timeline.outcome.is_success()),
+        });
     });
     let (process, peak_memory_bytes) = busy::process();
     let begun = shared.begun.get().copied().unwrap_or(process);
@@ -334,7 +319,8 @@ impl Shared<'_> {
         let (Some(runtime), Some((pacer, mut open)), false) = (runtime, ready, self.has_failed()) else {
             return;
         };
-        let worker = Worker { shared: self, pacer, collector, interrupt: interrupt.clone() };
+        let turnstile = Turnstile::new();
+        let worker = Worker { shared: self, pacer, turnstile, collector, interrupt: interrupt.clone() };
         if !self.warmup.requests.is_empty() {
             open = local.block_on(&runtime, unconstrained(worker.closed_loop(open, &self.warmup)));
         }
@@ -386,6 +372,7 @@ impl Shared<'_> {
 struct Worker<'w, 'p> {
     shared: &'w Shared<'p>,
     pacer: Pacer,
+    turnstile: Turnstile,
     collector: &'w Sender<News>,
     interrupt: watch::Receiver<bool>,
 }
@@ -395,7 +382,7 @@ impl<'p> Worker<'_, 'p> {
     /// the scheduler's budget: it would hold back slot 129's read until the driver had been asked again.)
     async fn closed_loop(&self, slots: Vec<Slot>, queue: &Queue<'p>) -> Vec<Slot> {
         let slots: FuturesUnordered<_> = slots.into_iter().map(|slot| self.take_turns(slot, queue)).collect();
-        slots.collect().await
+        self.turnstile.drain(slots).await
     }
 
     /// One slot's turns, until there is none left or the run is interrupted.
@@ -403,6 +390,10 @@ impl<'p> Worker<'_, 'p> {
         let start = self.shared.start.get().copied();
         let mut free_since = start;
         while !*self.interrupt.borrow() {
+            // What has a time of its own keeps to that.
+            if queue.schedule.is_none() {
+                self.turnstile.pass().await;
+            }
             let Some(turn) = queue.take(slot.number, start) else {
                 break;
             };

@@ -3,6 +3,8 @@
 
 use std::sync::mpsc::Sender;
 
+use tokentape_pacer::monotonic_ns;
+
 use super::plan::Prepared;
 use super::reading::{Mark, Part, Reading};
 use super::transport::Stamps;
@@ -66,10 +68,28 @@ pub struct Head {
 /// What a slot tells of its exchange.
 #[derive(Debug)]
 pub enum News {
-    /// A part of the body of the exchange in this slot; more is to come.
-    Part(u32, Part),
+    /// A part of a body; more is to come.
+    Part {
+        /// The slot whose exchange it is.
+        slot: u32,
+        /// The part.
+        part: Part,
+        /// When it was handed on.
+        at: u64,
+    },
     /// It has ended.
     End(Box<Exchange>),
+}
+
+impl News {
+    /// When the slot told it, or about then, on the monotonic clock.
+    #[must_use]
+    pub fn told_at(&self) -> u64 {
+        match self {
+            Self::Part { at, .. } => *at,
+            Self::End(exchange) => exchange.ended,
+        }
+    }
 }
 
 /// How an exchange ended, as HTTP sees it.
@@ -140,8 +160,9 @@ impl Exchange {
                 marks: Vec::with_capacity(self.body.marks.len()),
             };
             self.handed_on += self.body.bytes.len();
+            let part = std::mem::replace(&mut self.body, next);
             // The collector outlives every exchange.
-            drop(collector.send(News::Part(self.slot, std::mem::replace(&mut self.body, next))));
+            drop(collector.send(News::Part { slot: self.slot, part, at: monotonic_ns() }));
         }
     }
 
