@@ -199,7 +199,7 @@ async fn generate(
             let due_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
             (vec![(EventKind::Body, wire::body(&answer).into())], vec![due_ns])
         };
-        let answer = faulted::Answer { events, due_ns, record, faults, random: fault_random };
+        let answer = faulted::Answer { events, deadlines: due_ns.into(), record, faults, random: fault_random };
         return answer.begin(&server.log, pacer, connection).await.into_response(asked.stream);
     }
     if asked.stream {
@@ -207,7 +207,7 @@ async fn generate(
         let due_ns = event_due_ns(frames.kinds(), &token_due_ns);
         let events = frames.kinds().to_vec();
         connection.begin(server.log.begin(Record { events, due_ns: due_ns.clone(), ..record }));
-        let body = Stream::new(frames, due_ns, pacer, connection);
+        let body = Stream::new(frames, due_ns.into(), pacer, connection);
         return Ok(streamed(Either::Left(body)));
     }
     let body = wire::body(&answer);

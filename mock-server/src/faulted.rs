@@ -1,7 +1,7 @@
 //! Answers with [faults](crate::faults): the steps of a script, carried out.
 
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokentape_pacer::{Pacer, Sleep};
 
+use crate::deadlines::Deadlines;
 use crate::faults::{Fault, Script, Step, Then};
 use crate::timing::Stream as Random;
 use crate::transport::{Connection, Part};
@@ -21,7 +22,7 @@ pub(crate) struct Answer {
     /// What each event is, and its bytes; of an answer that is no stream, one.
     pub(crate) events: Vec<(EventKind, Bytes)>,
     /// When each is due.
-    pub(crate) due_ns: Vec<u64>,
+    pub(crate) deadlines: Deadlines,
     /// Without events and deadlines.
     pub(crate) record: Record,
     pub(crate) faults: Vec<Fault>,
@@ -62,20 +63,23 @@ impl Answer {
                 _ => Remains::Nothing,
             };
         }
-        let due_of = |source: usize| self.due_ns.get(source).copied().unwrap_or(arrival_ns);
         let events = script.events.iter().map(|event| event.kind).collect();
-        let due_ns = script.events.iter().map(|event| due_of(event.source)).collect();
-        connection.begin(log.begin(Record { events, due_ns, ..self.record }));
-        let head_ns = if is_whole { due_of(0) } else { arrival_ns };
-        pacer.sleep_until(head_ns + held_ns).await;
-        Remains::Body(Faulted {
+        connection.begin(log.begin(Record { events, ..self.record }));
+        let mut body = Faulted {
             steps: script.steps,
-            due_ns: self.due_ns,
-            pacer,
+            deadlines: self.deadlines,
+            due_ns: Vec::new(),
+            pacer: pacer.clone(),
             connection,
             started: false,
             sleep: None,
-        })
+        };
+        let mut head_ns = arrival_ns;
+        if is_whole {
+            head_ns = poll_fn(|cx| body.poll_deadline(0, cx)).await;
+        }
+        pacer.sleep_until(head_ns + held_ns).await;
+        Remains::Body(body)
     }
 }
 
@@ -83,6 +87,8 @@ impl Answer {
 #[derive(Debug)]
 pub(crate) struct Faulted {
     steps: std::vec::IntoIter<Step>,
+    deadlines: Deadlines,
+    /// Those of the plain answer's events that are known.
     due_ns: Vec<u64>,
     pacer: Pacer,
     connection: Rc<Connection>,
@@ -96,6 +102,29 @@ impl Faulted {
     /// The bytes of all steps together.
     pub(crate) fn length(&self) -> usize {
         self.steps.as_slice().iter().map(|step| step.bytes.len()).sum()
+    }
+
+    /// The deadline of the plain answer's event `source`, as soon as it is known.
+    fn poll_deadline(&mut self, source: usize, cx: &mut Context<'_>) -> Poll<u64> {
+        while self.due_ns.len() <= source {
+            let Some(due_ns) = ready!(self.deadlines.poll_next(cx)) else { break };
+            self.due_ns.push(due_ns);
+        }
+        Poll::Ready(self.due_ns.get(source).or(self.due_ns.last()).copied().unwrap_or_default())
+    }
+
+    /// Ready at the next step's time.
+    fn poll_due(&mut self, source: usize, delay_ns: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = match &mut self.sleep {
+            Some(sleep) => sleep,
+            None => {
+                let due_ns = ready!(self.poll_deadline(source, cx)).saturating_add(delay_ns);
+                self.sleep.insert(self.pacer.sleep_until(due_ns))
+            }
+        };
+        ready!(Pin::new(sleep).poll(cx));
+        self.sleep = None;
+        Poll::Ready(())
     }
 }
 
@@ -120,12 +149,14 @@ impl Body for Faulted {
             this.connection.fail();
             return Poll::Pending;
         }
-        let due_ns = this.due_ns.get(next.source).copied().unwrap_or_default().saturating_add(next.delay_ns);
-        let sleep = this.sleep.get_or_insert_with(|| this.pacer.sleep_until(due_ns));
-        ready!(Pin::new(sleep).poll(cx));
+        let (source, delay_ns) = (next.source, next.delay_ns);
+        // The write before it first: it is not to wait a second time for a deadline that has come.
         ready!(this.connection.poll_written(cx));
-        this.sleep = None;
+        ready!(this.poll_due(source, delay_ns, cx));
         let Some(step) = this.steps.next() else { return Poll::Ready(None) };
+        for event in &step.ends {
+            this.connection.due(this.due_ns.get(event.source).copied().unwrap_or_default());
+        }
         if let Then::Break { keep, reset } = step.then {
             this.connection.break_after(keep, reset);
         }

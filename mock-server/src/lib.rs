@@ -22,6 +22,7 @@
 mod api;
 mod args;
 mod config;
+mod deadlines;
 mod duration;
 mod faulted;
 pub mod faults;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokentape_pacer::{Pacer, Sleep};
 
+use crate::deadlines::Deadlines;
 use crate::transport::{Connection, Part};
 use crate::wire::Frames;
 
@@ -18,26 +19,56 @@ use crate::wire::Frames;
 #[derive(Debug)]
 pub(crate) struct Stream {
     frames: Frames,
-    due_ns: std::vec::IntoIter<u64>,
+    deadlines: Deadlines,
     pacer: Pacer,
     connection: Rc<Connection>,
     /// Whether the head has been accounted for.
     started: bool,
-    /// Until the next event's deadline; `None` once that has come, and after the last event.
-    sleep: Option<Sleep>,
+    wait: Wait,
+}
+
+/// What the next event waits for.
+#[derive(Debug)]
+enum Wait {
+    /// To be told its deadline.
+    Told,
+    /// Its deadline.
+    Due(Sleep),
+    /// Nothing: it is due, or there is none left.
+    Over,
 }
 
 impl Stream {
     /// Sends `frames`, each when it is due.
-    pub(crate) fn new(frames: Frames, due_ns: Vec<u64>, pacer: Pacer, connection: Rc<Connection>) -> Self {
-        let mut stream =
-            Self { frames, due_ns: due_ns.into_iter(), pacer, connection, started: false, sleep: None };
-        stream.set_sleep();
-        stream
+    pub(crate) fn new(
+        frames: Frames,
+        deadlines: Deadlines,
+        pacer: Pacer,
+        connection: Rc<Connection>,
+    ) -> Self {
+        Self { frames, deadlines, pacer, connection, started: false, wait: Wait::Told }
     }
 
-    fn set_sleep(&mut self) {
-        self.sleep = self.due_ns.next().map(|due_ns| self.pacer.sleep_until(due_ns));
+    /// Ready when the next event is due, or there is none left.
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.wait = match &mut self.wait {
+                Wait::Told => match ready!(self.deadlines.poll_next(cx)) {
+                    Some(due_ns) => {
+                        if self.deadlines.is_fed() {
+                            self.connection.due(due_ns);
+                        }
+                        Wait::Due(self.pacer.sleep_until(due_ns))
+                    }
+                    None => Wait::Over,
+                },
+                Wait::Due(sleep) => {
+                    ready!(Pin::new(sleep).poll(cx));
+                    Wait::Over
+                }
+                Wait::Over => return Poll::Ready(()),
+            };
+        }
     }
 }
 
@@ -56,16 +87,13 @@ impl Body for Stream {
             this.connection.hand_over(Part::Head);
         }
         // The deadline first: while it is ahead there is no need to be woken for the write before it.
-        if let Some(sleep) = &mut this.sleep {
-            ready!(Pin::new(sleep).poll(cx));
-            this.sleep = None;
-        }
+        ready!(this.poll_due(cx));
         ready!(this.connection.poll_written(cx));
         let Some(event) = this.frames.next() else {
             return Poll::Ready(None);
         };
         this.connection.hand_over(Part::Event);
-        this.set_sleep();
+        this.wait = Wait::Told;
         Poll::Ready(Some(Ok(Frame::data(event))))
     }
 }

@@ -80,6 +80,13 @@ impl Connection {
         self.cut.set(Some(Cut { keep, reset }));
     }
 
+    /// The record's next event is due at a moment that the record did not know when it was begun.
+    pub(crate) fn due(&self, due_ns: u64) {
+        if let Some(entry) = self.entry.borrow_mut().as_mut() {
+            entry.record.due_ns.push(due_ns);
+        }
+    }
+
     /// `part` is being handed to hyper, in this very poll: the next flush is its own.
     pub(crate) fn hand_over(&self, part: Part) {
         self.under_way.set(Some(part));

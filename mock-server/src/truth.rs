@@ -67,9 +67,9 @@ pub struct Record {
     /// What each of the answer's events is, in order; in the file as runs: `[["role",1],["token",100],["done",1]]`.
     #[serde(with = "runs")]
     pub events: Vec<EventKind>,
-    /// When each event was due.
+    /// When each event was due; where an engine decides that and the answer was cut off, of those that it scheduled.
     pub due_ns: Vec<u64>,
-    /// When the write of each event's last byte returned; shorter than `due_ns` where the answer was cut off.
+    /// When the write of each event's last byte returned; shorter than `events` where the answer was cut off.
     pub written_ns: Vec<u64>,
     /// What was done to it on purpose, as on the command line, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -235,7 +235,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// Whether every event is written.
     pub(crate) fn is_complete(&self) -> bool {
-        self.record.written_ns.len() == self.record.due_ns.len()
+        self.record.written_ns.len() == self.record.events.len()
     }
 }
 
