@@ -34,19 +34,28 @@ const VLLM_VERSION: &str = "0.11.0";
 const FAULT_HEADER: &str = "x-mock-fault";
 
 /// What all workers share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Server {
     config: Config,
     /// The tokenizer's words, each as the inside of a JSON string.
-    words: Vec<String>,
+    words: Arc<Vec<String>>,
     log: Log,
-    answers: AtomicU64,
+    answers: Arc<AtomicU64>,
 }
 
 impl Server {
     pub(crate) fn new(config: Config, log: Log) -> Self {
         let words = config.tokenizer.words().iter().map(|word| json_inside(&word.text)).collect();
-        Self { config, words, log, answers: AtomicU64::new(0) }
+        Self { config, words: Arc::new(words), log, answers: Arc::default() }
+    }
+
+    /// The same server, set otherwise.
+    pub(crate) fn with_config(&self, config: Config) -> Self {
+        Self { config, ..self.clone() }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     pub(crate) fn log(&self) -> &Log {
@@ -88,7 +97,7 @@ pub(crate) type Reply = Either<Full<Bytes>, Either<Stream, Faulted>>;
 /// A request's body could not be read to its end: there is nobody left to answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the request's body broke off: {0}")]
-pub(crate) struct BrokenBody(Box<dyn std::error::Error + Send + Sync>);
+pub(crate) struct BrokenBody(pub(crate) Box<dyn std::error::Error + Send + Sync>);
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -199,7 +208,8 @@ async fn generate(
             let due_ns = token_due_ns.last().copied().unwrap_or(arrival_ns);
             (vec![(EventKind::Body, wire::body(&answer).into())], vec![due_ns])
         };
-        let answer = faulted::Answer { events, deadlines: due_ns.into(), record, faults, random: fault_random };
+        let answer =
+            faulted::Answer { events, deadlines: due_ns.into(), record, faults, random: fault_random };
         return answer.begin(&server.log, pacer, connection).await.into_response(asked.stream);
     }
     if asked.stream {

@@ -7,7 +7,7 @@ use tokentape_tokenizer::Tokenizer;
 
 use crate::faults::Faults;
 use crate::timing::Timing;
-use crate::truth::Header;
+use crate::truth::{Header, Record};
 
 /// What a server is and how it answers.
 #[derive(Clone, Debug)]
@@ -32,6 +32,18 @@ pub struct Config {
     pub api_key: Option<String>,
     /// Where the truth log goes.
     pub truth_log: Option<PathBuf>,
+    /// How many of the last records are kept in memory too.
+    pub keep_records: usize,
+    /// What calculates figures from them, for `/admin/oracle`.
+    pub oracle: Option<Arc<dyn Oracle>>,
+    /// How long before each deadline a worker begins to turn in a loop, in nanoseconds; 0 for not at all.
+    pub spin_ns: u64,
+}
+
+/// The figures that a client without an error of its own would report.
+pub trait Oracle: std::fmt::Debug + Send + Sync {
+    /// As JSON, from the records of the last answers, in the order in which they ended.
+    fn figures(&self, records: &[Arc<Record>]) -> String;
 }
 
 impl Config {
@@ -54,6 +66,9 @@ impl Config {
             workers: Self::default_workers(),
             api_key: None,
             truth_log: None,
+            keep_records: 0,
+            oracle: None,
+            spin_ns: 0,
         }
     }
 

@@ -19,22 +19,27 @@
 //! It plays back no model: an answer is as many words as were asked for, drawn with a seed, each exactly one token of
 //! the tokenizer in use, and it always ends by its length (`ignore_eos` changes nothing).
 
+mod admin;
 mod api;
 mod args;
 mod config;
 mod deadlines;
 mod duration;
+mod embed;
 mod faulted;
 pub mod faults;
+mod lateness;
 mod request;
 mod server;
+mod settings;
 mod stream;
 mod timing;
 mod transport;
 pub mod truth;
 mod wire;
 
-pub use args::{Args, run};
-pub use config::Config;
+pub use args::{Args, run, run_with};
+pub use config::{Config, Oracle};
+pub use embed::MockServer;
 pub use server::{Error, serve};
 pub use timing::Timing;

@@ -27,6 +27,12 @@ impl Pacer {
         Ok(Self { origin: (Instant::now(), monotonic_ns()) })
     }
 
+    /// The same handle: where the timer keeps a millisecond, there is no moment to turn in a loop for.
+    #[must_use]
+    pub fn spinning(self, _spin_ns: u64) -> Self {
+        self
+    }
+
     /// Waits until `deadline_ns` on the clock of [`monotonic_ns`]. A deadline that has passed is ready at once.
     /// Dropping the future withdraws it.
     ///
