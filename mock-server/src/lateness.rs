@@ -147,8 +147,9 @@ mod tests {
         meter.add(&Record { written_ns: vec![0, 999_000], ..record(&[0]) });
         meter.add(&Record { faults: vec!["crlf".to_owned()], ..record(&[5_000]) });
         let lateness = meter.summary();
-        assert_eq!((lateness.tokens, lateness.p50_us), (5, 3.0));
+        assert_eq!(lateness.tokens, 5);
         // Three digits.
+        assert!((lateness.p50_us - 3.0).abs() <= 0.003, "{}", lateness.p50_us);
         assert!((lateness.max_us - 40_000.0).abs() <= 40.0, "{}", lateness.max_us);
         assert_eq!(lateness.ranges, [(Some(1), 2), (Some(5), 2), (Some(50_000), 1)]);
     }

@@ -1,8 +1,8 @@
 //! The truth log: the server's own record of what it did and when, to hold a client's figures against.
 //!
 //! JSON lines. The first is a [`Header`]; then one [`Record`] for each request that the server began to answer, in the
-//! order in which they ended; the last is a [`Footer`], unless the server was killed. Requests that were refused (a bad body, an unknown model, a missing key) leave no line.
-//! All times are nanoseconds on `CLOCK_MONOTONIC`, which every process of the machine shares, so they compare directly
+//! order in which they ended; the last is a [`Footer`], unless the server was killed. Requests that were refused (a bad
+//! body, an unknown model, a missing key) leave no line. All times are nanoseconds on `CLOCK_MONOTONIC`, which every process of the machine shares, so they compare directly
 //! with a client's stamps. A thread of its own writes the file, so that no answer waits for a disk.
 
 mod log;
@@ -55,8 +55,7 @@ pub struct Change {
     /// When.
     pub at_ns: u64,
     /// How the server is set from then on.
-    #[serde(flatten)]
-    pub header: Header,
+    pub settings: Header,
 }
 
 /// What the server says of itself when it ends.

@@ -13,6 +13,7 @@ mod generate;
 mod generate_as;
 mod generate_evalscope;
 mod mock;
+mod mock_control;
 mod peers;
 mod peers_evalscope;
 mod replay;

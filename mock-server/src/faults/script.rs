@@ -355,7 +355,7 @@ mod tests {
             kinds(&script("comments:2,no-usage")),
             [Comment, Role, Token, Comment, Token, Comment, Done]
         );
-        assert_eq!(kinds(&script("no-usage,split:3,comments:2")), kinds(&script("comments:2,no-usage")));
+        assert_eq!(kinds(&script("split:3,comments:2")), kinds(&script("comments:2")));
         let error = script("error:2");
         assert_eq!(kinds(&error), [Role, Token, Error, Done]);
         assert_eq!(error.events[2].source, 2);

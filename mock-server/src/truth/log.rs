@@ -99,8 +99,8 @@ impl Log {
     }
 
     /// The server is set otherwise from now on.
-    pub(crate) fn change(&self, at_ns: u64, header: Header) {
-        self.tell(News::Change(Change { at_ns, header }));
+    pub(crate) fn change(&self, at_ns: u64, settings: Header) {
+        self.tell(News::Change(Change { at_ns, settings }));
     }
 
     /// How late the tokens of ended answers were written.
