@@ -9,6 +9,7 @@ use std::fmt;
 
 use self::vllm::{Metric, RunInfo};
 use crate::metrics::client::Client;
+use crate::metrics::native::Metrics;
 use crate::metrics::vllm::Goodput;
 use crate::metrics::{CountTokens, Dialect, Measurement};
 use crate::scrape::Server;
@@ -24,6 +25,8 @@ pub struct Options<'a> {
     pub steady: bool,
     /// vLLM's dialects: what to show.
     pub vllm: VllmOptions,
+    /// `native`: the figures of the whole run, where they have been calculated already.
+    pub metrics: Option<&'a Metrics>,
     /// `native`: the client's own part in the run.
     pub client: Option<&'a Client>,
     /// `native`: what the server told of itself.

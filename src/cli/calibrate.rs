@@ -9,7 +9,7 @@ use tokentape_tokenizer::Tokenizer;
 
 use super::bundled::Mock;
 use super::generate::write_tape;
-use super::replay::{Job, now};
+use super::replay::{Job, Replayed, now};
 use super::{Failure, Outcome, output};
 use crate::calibrate::{Calibration, Load, Setting, cache};
 use crate::generate::{Lengths, Params, Random};
@@ -166,7 +166,7 @@ fn measure(args: &Args, setting: Setting, streams: u32, folder: &Path) -> Result
         quiet: args.quiet,
         thresholds: Thresholds::default(),
     };
-    let (info, report) = job.run()?;
+    let Replayed { info, report, .. } = job.run()?;
     mock.stop()?;
     if report.interrupted {
         return Err(Failure::run("interrupted: nothing was calibrated"));

@@ -188,12 +188,13 @@ pub(super) fn exec(args: Args) -> Outcome {
         let name = format!("{}-{load}", args.by.name());
         let folder = args.output.join(&name);
         let job = Job::new(&args.tape, target.clone(), (&args.server, &args.selection), &traffic, &folder);
-        let (info, report) = job.with(args.force, args.quiet, thresholds).run()?;
-        let metrics = sweep.add(&name, &info, &report);
-        if report.interrupted {
+        let done = job.with(args.force, args.quiet, thresholds).run()?;
+        sweep.add(&name, &done);
+        if done.report.interrupted {
             return Err(Failure::run("interrupted before the answer was known"));
         }
-        let probe = Probe::new(args.by, load, args.slo.misses(&metrics), &info, &metrics);
+        let missed = args.slo.misses(&done.metrics);
+        let probe = Probe::new(args.by, load, missed, &done.info, &done.metrics);
         search.tried(load, probe.carried);
         if !args.quiet {
             eprintln!("{name}: {}", probe.line());

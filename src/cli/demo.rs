@@ -9,7 +9,7 @@ use tokentape_tokenizer::Tokenizer;
 
 use super::bundled::Mock;
 use super::generate::write_tape;
-use super::replay::Job;
+use super::replay::{Job, Replayed};
 use super::verdict::judge;
 use super::{Failure, Outcome, output};
 use crate::generate::{Params, Random};
@@ -88,7 +88,7 @@ pub(super) fn exec(args: Args) -> Outcome {
         quiet: args.quiet,
         thresholds: Thresholds::default(),
     };
-    let (info, report) = job.run()?;
+    let Replayed { info, report, .. } = job.run()?;
     mock.stop()?;
 
     let measurement = Measurement {

@@ -16,6 +16,8 @@ use super::sweep::Sweep;
 use super::verdict::Judging;
 use super::{Failure, Outcome, interrupt, output};
 use crate::calibrate;
+use crate::metrics::client::Client;
+use crate::metrics::native::Metrics;
 use crate::metrics::vllm::Goodput;
 use crate::metrics::{Dialect, Measurement, client, native, slo};
 use crate::replay::engine::{Options, Report};
@@ -92,22 +94,22 @@ pub(super) fn exec(args: Args) -> Outcome {
     let target = args.server.target()?;
     let thresholds = args.judging.verdict.thresholds()?;
     if let [point] = &points[..] {
-        let (info, report) = args.job(&target, &thresholds, &point.traffic, &args.output).run()?;
-        output::print(&summary(&info, &report, args.goodput, args.json))?;
+        let done = args.job(&target, &thresholds, &point.traffic, &args.output).run()?;
+        output::print(&summary(&done, args.goodput, args.json))?;
         if !args.json {
             output::print(&format!("run left in {}\n", args.output.display()))?;
         }
-        return args.judging.judge(&info, &report);
+        return args.judging.judge(&done.info, &done.report);
     }
     let mut sweep = Sweep::new(args.goodput);
     for point in &points {
         let folder = args.output.join(&point.name);
-        let (info, report) = args.job(&target, &thresholds, &point.traffic, &folder).run()?;
-        sweep.add(&point.name, &info, &report);
+        let done = args.job(&target, &thresholds, &point.traffic, &folder).run()?;
+        sweep.add(&point.name, &done);
         if !args.quiet {
-            eprintln!("{}: {}", point.name, info.verdict.line());
+            eprintln!("{}: {}", point.name, done.info.verdict.line());
         }
-        if report.interrupted {
+        if done.report.interrupted {
             break;
         }
     }
@@ -133,11 +135,12 @@ impl Args {
 }
 
 /// The native figures of a run.
-fn summary(info: &RunInfo, report: &Report, goodput: Option<Goodput>, json: bool) -> String {
+fn summary(done: &Replayed, goodput: Option<Goodput>, json: bool) -> String {
+    let Replayed { info, report, metrics, client } = done;
     let measurement = measurement(info, report);
-    let client = client::calculate(&measurement, info.effort.as_ref());
     let options = report::Options {
-        client: Some(&client),
+        metrics: Some(metrics),
+        client: Some(client),
         server: info.server.as_ref(),
         goodput,
         ..report::Options::default()
@@ -161,6 +164,16 @@ pub(super) fn measurement<'a>(info: &RunInfo, report: &'a Report) -> Measurement
         concurrency: info.traffic.concurrency,
         request_rate: info.traffic.request_rate,
     }
+}
+
+/// A run that is over and lies in its folder. Its figures are calculated once: they take time and memory.
+pub(super) struct Replayed {
+    pub(super) info: RunInfo,
+    pub(super) report: Report,
+    /// The native figures.
+    pub(super) metrics: Metrics,
+    /// The client's own part in them.
+    pub(super) client: Client,
 }
 
 /// One replay, from its tape to its folder.
@@ -221,7 +234,7 @@ impl<'a> Job<'a> {
     }
 
     /// Replays the tape and leaves the run in its folder.
-    pub(super) fn run(mut self) -> Result<(RunInfo, Report), Failure> {
+    pub(super) fn run(mut self) -> Result<Replayed, Failure> {
         let reader = tape::Reader::open(self.tape)?;
         let workload = Workload::of(self.tape, reader.header());
         let (total, digest) = (reader.footer().requests, reader.footer().workload_digest.clone());
@@ -256,11 +269,11 @@ impl<'a> Job<'a> {
             scrape: self.scrape,
             thresholds: self.thresholds,
         };
-        let (info, report) = sending.run(workload, writer, self.quiet)?;
-        if info.counts.left_out == 0 && !report.interrupted && !self.quiet {
-            note_early_end(self.options.duration, &report);
+        let done = sending.run(workload, writer, self.quiet)?;
+        if done.info.counts.left_out == 0 && !done.report.interrupted && !self.quiet {
+            note_early_end(self.options.duration, &done.report);
         }
-        Ok((info, report))
+        Ok(done)
     }
 }
 
@@ -305,7 +318,7 @@ impl Sending<'_> {
         workload: Workload,
         mut writer: RunWriter,
         quiet: bool,
-    ) -> Result<(RunInfo, Report), Failure> {
+    ) -> Result<Replayed, Failure> {
         let Self { plan, target, options, pace, scrape, thresholds } = self;
         let interrupt = interrupt::watch()?;
         let scraper = scrape.and_then(|interval| Scraper::start(target, interval));
@@ -364,25 +377,27 @@ impl Sending<'_> {
             calibration: calibrate::cache::load(),
         };
         let measurement = measurement(&info, &report);
+        let metrics = native::calculate(&measurement);
         let client = client::calculate(&measurement, info.effort.as_ref());
         info.verdict = Verdict::of(
             &Evidence {
                 counts: &info.counts,
                 workload: &info.workload,
                 traffic: &info.traffic,
-                metrics: &native::calculate(&measurement),
+                metrics: &metrics,
                 client: &client,
             },
             &thresholds,
         );
         let options = report::Options {
+            metrics: Some(&metrics),
             client: Some(&client),
             server: info.server.as_ref(),
             ..report::Options::default()
         };
         let summary = report::json(&measurement, Dialect::Native, &options);
         writer.finish(&info, &summary)?;
-        Ok((info, report))
+        Ok(Replayed { info, report, metrics, client })
     }
 }
 

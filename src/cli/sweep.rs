@@ -2,13 +2,11 @@
 
 use serde::Serialize;
 
-use super::replay::measurement;
+use super::replay::{Replayed, measurement};
 use super::{Failure, Outcome};
-use crate::metrics::native::{self, Metrics};
+use crate::metrics::native::Metrics;
 use crate::metrics::slo::Good;
 use crate::metrics::vllm::Goodput;
-use crate::replay::Report;
-use crate::run::RunInfo;
 
 /// The runs of a sweep, as far as they have come.
 #[derive(Debug)]
@@ -36,20 +34,18 @@ impl Sweep {
         Self { goodput, rows: Vec::new() }
     }
 
-    /// Adds a run; gives its native figures.
-    pub(super) fn add(&mut self, name: &str, info: &RunInfo, report: &Report) -> Metrics {
-        let measurement = measurement(info, report);
-        let metrics = native::calculate(&measurement);
+    /// Adds a run.
+    pub(super) fn add(&mut self, name: &str, done: &Replayed) {
+        let Replayed { info, report, metrics, .. } = done;
         self.rows.push(Row {
             run: name.to_owned(),
             verdict: info.verdict.line(),
             valid: info.verdict.valid,
             all_succeeded: info.counts.succeeded == info.counts.requests,
             left_out: info.counts.left_out,
-            goodput: self.goodput.map(|goodput| Good::of(&measurement, goodput)),
+            goodput: self.goodput.map(|goodput| Good::of(&measurement(info, report), goodput)),
             metrics: metrics.clone(),
         });
-        metrics
     }
 
     /// A row a run.

@@ -99,11 +99,11 @@ pub fn calculate(measurement: &Measurement<'_>, effort: Option<&Effort>) -> Clie
         sent().map(|timeline| timeline.end_ns.saturating_sub(timeline.scheduled_ns) as f64).sum();
     Client {
         kernel_stamps: read_delays.iter().any(|delay| *delay > 0.0),
-        read_delay_us: Distribution::in_microseconds(&read_delays),
-        first_token_read_delay_us: Distribution::in_microseconds(&first_delays),
-        write_delay_us: Distribution::in_microseconds(&write_delays),
-        dispatch_lateness_us: Distribution::in_microseconds(&lateness),
         lateness_share: if spans > 0.0 { lateness.iter().sum::<f64>() / spans } else { 0.0 },
+        read_delay_us: Distribution::in_microseconds(read_delays),
+        first_token_read_delay_us: Distribution::in_microseconds(first_delays),
+        write_delay_us: Distribution::in_microseconds(write_delays),
+        dispatch_lateness_us: Distribution::in_microseconds(lateness),
         effect_us: effects(measurement),
         cpu: effort.map(cpu),
     }
@@ -120,22 +120,25 @@ fn write_delay(timeline: &Timeline) -> Option<f64> {
 }
 
 fn effects(measurement: &Measurement<'_>) -> Effects {
-    let stamped = native::samples(measurement);
+    // The ones before the others: a run's samples are large.
+    let stamped = distributions(native::samples(measurement));
     let mut read = Samples::default();
     // One timeline at a time: a run's reads may fill much of the memory as they are.
     for timeline in succeeded(measurement.timelines) {
         read.add(&timeline.clone().as_read());
     }
-    let effect = |read: &[f64], stamped: &[f64]| {
-        let (read, stamped) = (Distribution::in_microseconds(read), Distribution::in_microseconds(stamped));
+    let read = distributions(read);
+    let effect = |metric: usize| {
+        let (read, stamped) = (&read[metric], &stamped[metric]);
         Effect { mean: read.mean - stamped.mean, p50: read.p50 - stamped.p50, p99: read.p99 - stamped.p99 }
     };
-    Effects {
-        ttft: effect(&read.ttft_ns, &stamped.ttft_ns),
-        itl: effect(&read.itl_ns, &stamped.itl_ns),
-        tpot: effect(&read.tpot_ns, &stamped.tpot_ns),
-        e2el: effect(&read.e2el_ns, &stamped.e2el_ns),
-    }
+    Effects { ttft: effect(0), itl: effect(1), tpot: effect(2), e2el: effect(3) }
+}
+
+/// TTFT, ITL, TPOT and E2EL, in microseconds.
+fn distributions(samples: Samples) -> [Distribution; 4] {
+    let Samples { ttft_ns, itl_ns, tpot_ns, e2el_ns, .. } = samples;
+    [ttft_ns, itl_ns, tpot_ns, e2el_ns].map(Distribution::in_microseconds)
 }
 
 fn cpu(effort: &Effort) -> Cpu {

@@ -142,30 +142,34 @@ pub struct Distribution {
 impl Distribution {
     /// The statistics in milliseconds of values in nanoseconds.
     #[must_use]
-    pub fn of(ns: &[f64]) -> Self {
+    pub fn of(ns: Vec<f64>) -> Self {
         Self::in_units_of(1e6, ns)
     }
 
     /// The statistics in microseconds of values in nanoseconds.
     #[must_use]
-    pub fn in_microseconds(ns: &[f64]) -> Self {
+    pub fn in_microseconds(ns: Vec<f64>) -> Self {
         Self::in_units_of(1e3, ns)
     }
 
-    fn in_units_of(unit_ns: f64, ns: &[f64]) -> Self {
-        let values: Vec<f64> = ns.iter().map(|ns| ns / unit_ns).collect();
-        let sorted = stats::sorted(&values);
-        let percentile = |p| stats::percentile(&sorted, p);
+    /// Where the values are: a run has one for every token, and copies of them would be most of its memory.
+    fn in_units_of(unit_ns: f64, mut values: Vec<f64>) -> Self {
+        for value in &mut values {
+            *value /= unit_ns;
+        }
+        let (mean, std) = (Numpy::FROM_2_3.mean(&values), Numpy::FROM_2_3.std(&values));
+        stats::sort(&mut values);
+        let percentile = |p| stats::percentile(&values, p);
         Self {
             count: values.len(),
-            mean: Numpy::FROM_2_3.mean(&values),
-            std: Numpy::FROM_2_3.std(&values),
-            p50: stats::median(&sorted),
+            mean,
+            std,
+            p50: stats::median(&values),
             p90: percentile(90.0),
             p95: percentile(95.0),
             p99: percentile(99.0),
             p99_9: percentile(99.9),
-            max: sorted.last().copied().unwrap_or(0.0),
+            max: values.last().copied().unwrap_or(0.0),
         }
     }
 }
@@ -191,12 +195,12 @@ pub fn calculate(measurement: &Measurement<'_>) -> Metrics {
         total_throughput_tokens_per_s: rate(tokens.input + tokens.output),
         requests,
         tokens,
-        ttft_ms: Distribution::of(&samples.ttft_ns),
-        ttft_from_scheduled_ms: Distribution::of(&samples.ttft_from_scheduled_ns),
-        itl_ms: Distribution::of(&samples.itl_ns),
-        tpot_ms: Distribution::of(&samples.tpot_ns),
-        e2el_ms: Distribution::of(&samples.e2el_ns),
-        e2el_from_scheduled_ms: Distribution::of(&samples.e2el_from_scheduled_ns),
+        ttft_ms: Distribution::of(samples.ttft_ns),
+        ttft_from_scheduled_ms: Distribution::of(samples.ttft_from_scheduled_ns),
+        itl_ms: Distribution::of(samples.itl_ns),
+        tpot_ms: Distribution::of(samples.tpot_ns),
+        e2el_ms: Distribution::of(samples.e2el_ns),
+        e2el_from_scheduled_ms: Distribution::of(samples.e2el_from_scheduled_ns),
     }
 }
 

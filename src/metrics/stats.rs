@@ -17,8 +17,9 @@ impl Numpy {
     /// From 2.3: reductions run over the whole array.
     pub const FROM_2_3: Numpy = Numpy { run: usize::MAX };
 
-    fn sum(self, values: &[f64]) -> f64 {
-        values.chunks(self.run).fold(0.0, |sum, run| sum + pairwise_sum(run))
+    /// The sum of what each value is mapped to.
+    fn sum(self, values: &[f64], map: impl Fn(f64) -> f64) -> f64 {
+        values.chunks(self.run).fold(0.0, |sum, run| sum + pairwise_sum(run, &map))
     }
 
     /// `np.mean`. 0 for an empty slice, as the peers write it (`np.mean(values or 0)`).
@@ -27,7 +28,7 @@ impl Numpy {
         if values.is_empty() {
             return 0.0;
         }
-        self.sum(values) / values.len() as f64
+        self.sum(values, |value| value) / values.len() as f64
     }
 
     /// `np.std`: the population standard deviation (`ddof=0`). 0 for an empty slice.
@@ -37,8 +38,8 @@ impl Numpy {
             return 0.0;
         }
         let mean = self.mean(values);
-        let squares: Vec<f64> = values.iter().map(|value| (value - mean) * (value - mean)).collect();
-        (self.sum(&squares) / values.len() as f64).sqrt()
+        let square = |value: f64| (value - mean) * (value - mean);
+        (self.sum(values, square) / values.len() as f64).sqrt()
     }
 }
 
@@ -46,8 +47,13 @@ impl Numpy {
 #[must_use]
 pub fn sorted(values: &[f64]) -> Vec<f64> {
     let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
+    sort(&mut sorted);
     sorted
+}
+
+/// Puts values in ascending order where they are, as [`sorted`] does in a copy.
+pub fn sort(values: &mut [f64]) {
+    values.sort_unstable_by(f64::total_cmp);
 }
 
 /// numpy's `np.median` of values that are [`sorted`]. 0 for an empty slice.
@@ -82,29 +88,30 @@ pub fn percentile(sorted: &[f64], p: f64) -> f64 {
     if t >= 0.5 { b - difference * (1.0 - t) } else { a + difference * t }
 }
 
-/// numpy's pairwise sum: eight running sums over blocks of up to 128 values, halves above that.
-fn pairwise_sum(values: &[f64]) -> f64 {
+/// numpy's pairwise sum of what each value is mapped to: eight running sums over blocks of up to 128 values, halves
+/// above that.
+fn pairwise_sum(values: &[f64], map: &impl Fn(f64) -> f64) -> f64 {
     const BLOCK: usize = 128;
     const LANES: usize = 8;
 
     if values.len() < LANES {
-        return values.iter().fold(-0.0, |sum, value| sum + value);
+        return values.iter().fold(-0.0, |sum, value| sum + map(*value));
     }
     if values.len() > BLOCK {
         let half = values.len() / 2;
         let (left, right) = values.split_at(half - half % LANES);
-        return pairwise_sum(left) + pairwise_sum(right);
+        return pairwise_sum(left, map) + pairwise_sum(right, map);
     }
     let mut lanes = [-0.0; LANES];
     let (rows, tail) = values.as_chunks::<LANES>();
     for row in rows {
         for (lane, value) in lanes.iter_mut().zip(row) {
-            *lane += value;
+            *lane += map(*value);
         }
     }
     let [l0, l1, l2, l3, l4, l5, l6, l7] = lanes;
     let sum = ((l0 + l1) + (l2 + l3)) + ((l4 + l5) + (l6 + l7));
-    tail.iter().fold(sum, |sum, value| sum + value)
+    tail.iter().fold(sum, |sum, value| sum + map(*value))
 }
 
 /// Python's `round(x, digits)`: the decimal nearest to the exact binary value, ties to even.

@@ -104,3 +104,58 @@ impl<'r> Collector<'r> {
         Some(if origin.is_some() { Collected::Measured(timeline) } else { Collected::WarmUp(timeline) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::exchange::{Ending, Exchange, Head};
+    use super::super::plan::Prepared;
+    use super::*;
+
+    /// An exchange of one token, that ended then.
+    fn exchange(index: u64, ended: u64) -> Exchange {
+        let request = Prepared {
+            index,
+            offset_ns: 0,
+            method: http::Method::POST,
+            path: http::Uri::from_static("/v1/completions"),
+            body: Bytes::new(),
+            headers: None,
+            input_tokens: None,
+            output_tokens: None,
+            session: None,
+        };
+        let mut exchange = Exchange::new(&request, 0, 1, 1);
+        exchange.head = Some(Head { status: 200, is_stream: true, encoding: None, read: 0, written: 1 });
+        exchange.stamps.reads_at.push(ended);
+        exchange.stamps.reads_late.push(0);
+        exchange.receive(b"data: {\"choices\":[{\"text\":\"x\",\"finish_reason\":\"stop\"}]}\n\n", 0);
+        exchange.ending = Ending::Complete;
+        exchange.ended = ended;
+        exchange
+    }
+
+    /// Whether it keeps up or has fallen behind at once: everything is collected, in order.
+    #[test]
+    fn nothing_is_lost_when_it_falls_behind() {
+        for age_ns in [0, 10 * BEHIND_NS] {
+            let (tell, news) = channel();
+            let start = OnceLock::from(1);
+            let ended = monotonic_ns().saturating_sub(age_ns);
+            for index in 0..100 {
+                tell.send(News::End(Box::new(exchange(index, ended)))).unwrap();
+            }
+            drop(tell);
+            let mut indices = Vec::new();
+            Collector::new(news, &start, false).collect(|collected| match collected {
+                Collected::Measured(timeline) => {
+                    assert!(timeline.outcome.is_success());
+                    indices.push(timeline.index);
+                }
+                Collected::WarmUp(_) => panic!("dispatched after the start"),
+            });
+            assert_eq!(indices, (0..100).collect::<Vec<_>>());
+        }
+    }
+}

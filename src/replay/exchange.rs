@@ -356,7 +356,7 @@ mod tests {
         let mut reading = Reading::default();
         let mut handed_on = 0;
         for news in news.try_iter() {
-            let News::Part(0, part) = news else { panic!("a part of slot 0") };
+            let News::Part { slot: 0, part, .. } = news else { panic!("a part of slot 0") };
             reading.read(part);
             handed_on += 1;
         }

@@ -2,6 +2,7 @@
 
 mod server;
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use serde::Serialize;
@@ -19,7 +20,7 @@ use crate::timeline::Ns;
 #[derive(Serialize)]
 struct Report<'a> {
     #[serde(flatten)]
-    metrics: Metrics,
+    metrics: Cow<'a, Metrics>,
     #[serde(skip_serializing_if = "Option::is_none")]
     goodput: Option<Good>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,8 +34,13 @@ struct Report<'a> {
 impl<'a> Report<'a> {
     fn of(measurement: &Measurement<'_>, options: &Options<'a>) -> Self {
         let steady = if options.steady { Window::of(measurement) } else { None };
+        let metrics = match (steady, options.metrics) {
+            (Some(window), _) => Cow::Owned(window.figures(measurement)),
+            (None, Some(metrics)) => Cow::Borrowed(metrics),
+            (None, None) => Cow::Owned(calculate(measurement)),
+        };
         Self {
-            metrics: steady.map_or_else(|| calculate(measurement), |window| window.figures(measurement)),
+            metrics,
             goodput: options.goodput.map(|goodput| Good::of(measurement, goodput)),
             steady,
             client: options.client,

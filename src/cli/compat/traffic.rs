@@ -69,7 +69,8 @@ impl Traffic<'_> {
             scrape: None,
             thresholds: Thresholds::default(),
         };
-        sending.run(workload, writer, self.quiet)
+        let done = sending.run(workload, writer, self.quiet)?;
+        Ok((done.info, done.report))
     }
 }
 
