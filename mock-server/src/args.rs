@@ -106,7 +106,7 @@ pub fn run_with(args: Args, oracle: Option<Arc<dyn Oracle>>) -> Result<(), Error
     let max_lateness_ns = flags.max_lateness_ns;
     let keep_records = if oracle.is_some() { KEPT_RECORDS } else { 0 };
     let base = Config::new("", Arc::new(tokenizer), Timing { ttft_ns: 0, itl_ns: 0, jitter_millipercent: 0 });
-    let config = Config { oracle, keep_records, ..flags.apply(base) };
+    let config = Config { keep_records, oracle, ..flags.apply(base) };
     let lateness = Service::new(config, Some(settings))?.run(listener, interrupted())?;
     if let Some(complaint) = lateness.complaint(max_lateness_ns) {
         // When stderr is gone there is nobody left to tell.

@@ -115,13 +115,11 @@ impl Faulted {
 
     /// Ready at the next step's time.
     fn poll_due(&mut self, source: usize, delay_ns: u64, cx: &mut Context<'_>) -> Poll<()> {
-        let sleep = match &mut self.sleep {
-            Some(sleep) => sleep,
-            None => {
-                let due_ns = ready!(self.poll_deadline(source, cx)).saturating_add(delay_ns);
-                self.sleep.insert(self.pacer.sleep_until(due_ns))
-            }
-        };
+        if self.sleep.is_none() {
+            let due_ns = ready!(self.poll_deadline(source, cx)).saturating_add(delay_ns);
+            self.sleep = Some(self.pacer.sleep_until(due_ns));
+        }
+        let Some(sleep) = &mut self.sleep else { return Poll::Ready(()) };
         ready!(Pin::new(sleep).poll(cx));
         self.sleep = None;
         Poll::Ready(())

@@ -108,7 +108,9 @@ impl Settings {
                 || arg.get_default_values().iter().map(|value| value.to_string_lossy().into_owned());
             let mut values = self.0.get(name).cloned().unwrap_or_else(|| default().collect());
             if name == SECRET {
-                values.iter_mut().for_each(|value| "(set)".clone_into(value));
+                for value in &mut values {
+                    "(set)".clone_into(value);
+                }
             }
             let value = match <[String; 1]>::try_from(values) {
                 Ok([one]) => Value::String(one),

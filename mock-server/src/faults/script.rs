@@ -85,7 +85,8 @@ fn apply(fault: Fault, steps: &mut Vec<Step>, random: &mut Stream) -> Fault {
     // A place that is drawn leaves at least the last event behind it.
     let mut place = |place: Option<u32>| {
         let last = steps.len() - 1;
-        let at = place.map_or_else(|| random.below(last.max(1) as u64) as usize, |at| at as usize).min(last);
+        let at = place.map_or_else(|| random.below(last.max(1) as u64), u64::from);
+        let at = usize::try_from(at).unwrap_or(last).min(last);
         (at, u32::try_from(at).ok())
     };
     match fault {
@@ -99,7 +100,9 @@ fn apply(fault: Fault, steps: &mut Vec<Step>, random: &mut Stream) -> Fault {
             fault
         }
         Fault::Crlf => {
-            steps.iter_mut().for_each(|step| step.bytes = crlf(&step.bytes));
+            for step in steps.iter_mut() {
+                step.bytes = crlf(&step.bytes);
+            }
             fault
         }
         Fault::CutChunk(after) => {
@@ -112,7 +115,9 @@ fn apply(fault: Fault, steps: &mut Vec<Step>, random: &mut Stream) -> Fault {
             Fault::CutChunk(place)
         }
         Fault::Delay(ns) => {
-            steps.iter_mut().for_each(|step| step.delay_ns += ns);
+            for step in steps.iter_mut() {
+                step.delay_ns += ns;
+            }
             fault
         }
         Fault::Drip { gap_ns, bytes } => {
