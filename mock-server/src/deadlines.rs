@@ -13,7 +13,7 @@ pub(crate) enum Deadlines {
         /// Those to come.
         due_ns: std::vec::IntoIter<u64>,
         /// Counts the answer as under way.
-        _ticket: Ticket,
+        ticket: Ticket,
     },
     /// Each event is due with a token, and the engine tells when tokens are.
     Fed {
@@ -64,7 +64,7 @@ impl Pace {
                 let due = |token: u32| token_due_ns.get(token as usize).or(token_due_ns.last()).copied();
                 let due_ns: Vec<u64> =
                     tokens.into_iter().map(|token| due(token).unwrap_or_default()).collect();
-                (Deadlines::Known { due_ns: due_ns.clone().into_iter(), _ticket: ticket }, due_ns)
+                (Deadlines::Known { due_ns: due_ns.clone().into_iter(), ticket }, due_ns)
             }
         }
     }
@@ -82,8 +82,8 @@ impl Pace {
         let (deadlines, mut due_ns) = self.deadlines(tokens);
         due_ns.iter_mut().take(opening).for_each(|due_ns| *due_ns = at_ns);
         match deadlines {
-            Deadlines::Known { _ticket, .. } => {
-                (Deadlines::Known { due_ns: due_ns.clone().into_iter(), _ticket }, due_ns)
+            Deadlines::Known { ticket, .. } => {
+                (Deadlines::Known { due_ns: due_ns.clone().into_iter(), ticket }, due_ns)
             }
             fed @ Deadlines::Fed { .. } => (fed, due_ns),
         }

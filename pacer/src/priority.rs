@@ -6,18 +6,16 @@
 
 /// From now on, the calling thread runs only where no other wants the processor (Linux, `SCHED_IDLE`). It may wait long
 /// for its turn, and cannot take its word back.
-///
-/// Says whether the system does so; where it does not, the thread runs as before.
-pub fn run_in_the_gaps() -> bool {
-    system::run_in_the_gaps()
+/// Where the system knows no such thing, the thread runs as before.
+pub fn run_in_the_gaps() {
+    system::run_in_the_gaps();
 }
 
 /// From now on, the calling thread has its share of the processors, but does not push others aside when it wakes up
 /// (Linux, `SCHED_BATCH`).
-///
-/// Says whether the system does so; where it does not, the thread runs as before.
-pub fn wait_for_a_turn() -> bool {
-    system::wait_for_a_turn()
+/// Where the system knows no such thing, the thread runs as before.
+pub fn wait_for_a_turn() {
+    system::wait_for_a_turn();
 }
 
 #[cfg(target_os = "linux")]
@@ -27,30 +25,26 @@ mod system {
         thread_native_id,
     };
 
-    fn set(policy: NormalThreadSchedulePolicy) -> bool {
+    fn set(policy: NormalThreadSchedulePolicy) {
         let policy = ThreadSchedulePolicy::Normal(policy);
-        // These policies have one priority, 0.
-        set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy).is_ok()
+        // These policies have one priority, 0. A refusal leaves the thread as it is, which is slower and not wrong.
+        set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy).unwrap_or_default();
     }
 
-    pub(super) fn run_in_the_gaps() -> bool {
-        set(NormalThreadSchedulePolicy::Idle)
+    pub(super) fn run_in_the_gaps() {
+        set(NormalThreadSchedulePolicy::Idle);
     }
 
-    pub(super) fn wait_for_a_turn() -> bool {
-        set(NormalThreadSchedulePolicy::Batch)
+    pub(super) fn wait_for_a_turn() {
+        set(NormalThreadSchedulePolicy::Batch);
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod system {
-    pub(super) fn run_in_the_gaps() -> bool {
-        false
-    }
+    pub(super) const fn run_in_the_gaps() {}
 
-    pub(super) fn wait_for_a_turn() -> bool {
-        false
-    }
+    pub(super) const fn wait_for_a_turn() {}
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -59,15 +53,18 @@ mod tests {
 
     use super::*;
 
-    /// In a thread of its own: none of the tests' threads is to keep the policy.
-    fn policy_after(stand_back: fn() -> bool) -> (bool, ThreadSchedulePolicy) {
-        std::thread::spawn(move || (stand_back(), thread_schedule_policy().unwrap())).join().unwrap()
-    }
-
     #[test]
     fn the_system_is_told() {
+        // In a thread of its own: none of the tests' threads is to keep the policy.
+        let policy_after = |stand_back: fn()| {
+            let thread = std::thread::spawn(move || {
+                stand_back();
+                thread_schedule_policy().unwrap()
+            });
+            thread.join().unwrap()
+        };
         let normal = ThreadSchedulePolicy::Normal;
-        assert_eq!(policy_after(run_in_the_gaps), (true, normal(NormalThreadSchedulePolicy::Idle)));
-        assert_eq!(policy_after(wait_for_a_turn), (true, normal(NormalThreadSchedulePolicy::Batch)));
+        assert_eq!(policy_after(run_in_the_gaps), normal(NormalThreadSchedulePolicy::Idle));
+        assert_eq!(policy_after(wait_for_a_turn), normal(NormalThreadSchedulePolicy::Batch));
     }
 }
