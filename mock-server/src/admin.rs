@@ -70,7 +70,7 @@ fn change(shared: &Shared, body: &[u8]) -> Result<(), String> {
     if let Some(name) = over.fixed() {
         return Err(format!("`{name}` is decided when the server starts"));
     }
-    if let Some(name) = over.from_file() {
+    if let Some(name) = over.needs_file() {
         return Err(format!("`{name}` takes no law from a file here"));
     }
     let settings = settings.overlaid(over);

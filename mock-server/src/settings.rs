@@ -78,7 +78,7 @@ impl Settings {
     }
 
     /// The first of these whose value names a file. A flag may, but what comes over the network opens none.
-    pub(crate) fn from_file(&self) -> Option<&str> {
+    pub(crate) fn needs_file(&self) -> Option<&str> {
         let is_file = |values: &[String]| values.iter().any(|value| value.trim().starts_with("empirical"));
         let found = self.0.iter().find(|(name, values)| LAWS.contains(&name.as_str()) && is_file(values));
         found.map(|(name, _)| name.as_str())

@@ -208,3 +208,54 @@ fn events_are_written_as_asked() {
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(body.starts_with("{\"id\":") && !body.ends_with('}'), "{answer}");
 }
+
+/// Whoever decides the bytes and the moments, faults are done to them.
+#[test]
+fn every_profile_and_an_engine_have_faults() {
+    let speaks =
+        ["vllm-0.11.0", "vllm-0.32.0", "vllm-0.33.0", "openai"].map(|profile| ["--profile", profile]);
+    for args in speaks.into_iter().chain([["--engine", "fixed"]]) {
+        let mock = Mock::start_with(&args);
+        let (whole, _) = raw(&mock, "none", true);
+        let (cut, reset) = raw(&mock, "rst:2", true);
+        assert_eq!((chunks(&cut).0.len(), chunks(&cut).1, reset), (2, "", true), "{args:?}");
+        let (no_end, _) = raw(&mock, "no-done,crlf", true);
+        assert_eq!(chunks(&no_end).0.len() + 1, chunks(&whole).0.len(), "{args:?}");
+        assert!(!no_end.contains("[DONE]") && no_end.contains("}\r\n\r\n"), "{args:?}: {no_end}");
+        let (answer, _) = raw(&mock, "status:503", false);
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"error\""), "{args:?}: {answer}");
+        let (halved, _) = raw(&mock, "bad-json", false);
+        assert!(halved.starts_with("HTTP/1.1 200 ") && !halved.ends_with('}'), "{args:?}: {halved}");
+    }
+}
+
+/// vLLM's own counts of what was answered know an injected status as what the client saw.
+#[test]
+fn metrics_count_what_was_sent() {
+    let mock = Mock::start(&[]);
+    for (fault, stream) in [("status:503", true), ("status:503", false), ("crlf", true), ("delay:1ms", false)]
+    {
+        raw(&mock, fault, stream);
+    }
+    // An answer is counted when its last write has returned, which its reader may see first.
+    let counted = |metrics: &str| -> Vec<String> {
+        let lines = metrics.lines().filter(|line| {
+            line.starts_with("http_requests_total{") && line.contains("handler=\"/v1/completions\"")
+        });
+        lines.filter_map(|line| Some(line.split_once("status=")?.1.to_owned())).collect()
+    };
+    let settled = (0..1000)
+        .map(|_| get(&mock, "/metrics"))
+        .find(|metrics| counted(metrics) == ["\"2xx\"} 2.0", "\"5xx\"} 2.0"]);
+    let metrics = settled.unwrap_or_else(|| panic!("{:?}", counted(&get(&mock, "/metrics"))));
+    assert!(metrics.contains("vllm:num_requests_running{engine=\"0\",model_name=\"tokentape\"} 0.0"));
+}
+
+fn get(mock: &Mock, path: &str) -> String {
+    let mut socket = TcpStream::connect(mock.url.strip_prefix("http://").unwrap()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    write!(socket, "GET {path} HTTP/1.1\r\nhost: m\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
