@@ -4,6 +4,8 @@
 //! when it sent the request and when the read of each event returned. Both are on one monotonic clock, so every
 //! difference is the client's own error, the network's delay included.
 
+pub mod oracle;
+
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 

@@ -21,6 +21,8 @@ use crate::config::Config;
 use crate::deadlines::Pace;
 use crate::engine;
 use crate::engine::driver::Driver;
+use crate::faulted::Faulted;
+use crate::faults::{Fault, Faults};
 use crate::metrics::{Exchange, Metrics};
 use crate::profile::{Shape, Traits};
 use crate::refusal::Refusal;
@@ -36,15 +38,18 @@ use whole::Whole;
 /// The largest request body that is read, in bytes.
 const MAX_BODY_BYTES: usize = 64 << 20;
 
+/// The header by which a request asks for faults of its own.
+const FAULT_HEADER: &str = "x-mock-fault";
+
 /// What all workers share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Server {
     config: Config,
     vocabulary: Vocabulary,
     fingerprint: String,
     log: Log,
     metrics: Arc<Metrics>,
-    answers: AtomicU64,
+    answers: Arc<AtomicU64>,
     under_way: UnderWay,
     driver: Option<Driver>,
 }
@@ -52,17 +57,21 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(config: Config, log: Log, driver: Option<Driver>) -> Self {
         let vocabulary = Vocabulary::of(&config.tokenizer);
-        // vLLM's ends in a digest of its configuration; here only the model can differ.
-        let digest = blake3::hash(config.model.as_bytes()).to_hex();
-        let traits = config.wire.profile.traits();
-        let fingerprint = match traits.shape {
-            Shape::OpenAi => format!("fp_{}", &digest[..10]),
-            _ => format!("vllm-{}-{}", traits.version, &digest[..8]),
-        };
-        let metrics = Metrics::new(config.wire.profile, &config.model, config.max_model_len, unix_seconds());
-        let (metrics, answers) = (Arc::new(metrics), AtomicU64::new(0));
-        let under_way = UnderWay::default();
+        let (fingerprint, metrics) = (fingerprint(&config), metrics(&config));
+        let (answers, under_way) = (Arc::default(), UnderWay::default());
         Self { config, vocabulary, fingerprint, log, metrics, answers, under_way, driver }
+    }
+
+    /// The same server, set otherwise. Metrics that name what has changed begin anew.
+    pub(crate) fn with_config(&self, config: Config) -> Self {
+        let named = |config: &Config| (config.wire.profile, config.model.clone(), config.max_model_len);
+        let metrics =
+            if named(&config) == named(&self.config) { Arc::clone(&self.metrics) } else { metrics(&config) };
+        Self { fingerprint: fingerprint(&config), metrics, config, ..self.clone() }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     pub(crate) fn log(&self) -> &Log {
@@ -71,6 +80,16 @@ impl Server {
 
     fn traits(&self) -> Traits {
         self.config.wire.profile.traits()
+    }
+
+    /// What is to be done to a request's answer: what it asks for itself, or else what the server was told.
+    fn faults(&self, headers: &HeaderMap, random: &mut timing::Stream) -> Result<Vec<Fault>, Refusal> {
+        let Some(asked) = headers.get(FAULT_HEADER) else { return Ok(self.config.faults.draw(random)) };
+        let rules = Faults::parse_rules(asked.to_str().unwrap_or_default()).map_err(|fault| {
+            let message = format!("the header {FAULT_HEADER}: {fault}");
+            Refusal::new(self.traits(), StatusCode::BAD_REQUEST, "BadRequestError", &message, None)
+        })?;
+        Ok(Faults::new(rules).draw(random))
     }
 
     /// What decides when the tokens of an answer are due: the engine, or the timing model as the request's headers
@@ -133,13 +152,29 @@ impl Server {
     }
 }
 
+/// The fingerprint that answers carry.
+fn fingerprint(config: &Config) -> String {
+    // vLLM's ends in a digest of its configuration; here only the model can differ.
+    let digest = blake3::hash(config.model.as_bytes()).to_hex();
+    let traits = config.wire.profile.traits();
+    match traits.shape {
+        Shape::OpenAi => format!("fp_{}", &digest[..10]),
+        _ => format!("vllm-{}-{}", traits.version, &digest[..8]),
+    }
+}
+
+/// Metrics with nothing counted yet.
+fn metrics(config: &Config) -> Arc<Metrics> {
+    Arc::new(Metrics::new(config.wire.profile, &config.model, config.max_model_len, unix_seconds()))
+}
+
 /// A response's body: whole, or one event at a time.
-pub(crate) type Reply = Either<Whole, Stream>;
+pub(crate) type Reply = Either<Whole, Either<Stream, Faulted>>;
 
 /// A request's body could not be read to its end: there is nobody left to answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the request's body broke off: {0}")]
-pub(crate) struct BrokenBody(Box<dyn std::error::Error + Send + Sync>);
+pub(crate) struct BrokenBody(pub(crate) Box<dyn std::error::Error + Send + Sync>);
 
 /// What a path is for.
 #[derive(Clone, Copy, Debug)]
@@ -313,7 +348,7 @@ async fn route(
             match route {
                 Route::Generate(endpoint) => {
                     let asked = generate::Asked { endpoint, parts: &parts, body: &body, exchange };
-                    generate::generate(server, pacer, connection, asked).await
+                    generate::generate(server, pacer, connection, asked).await?
                 }
                 Route::Tokenize => {
                     tokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body))

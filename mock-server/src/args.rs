@@ -5,88 +5,166 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Command, FromArgMatches};
 use tokentape_tokenizer::Tokenizer;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::Config;
+use crate::config::{Config, Oracle};
+use crate::duration::parse_ns;
 use crate::engine::Profile;
+use crate::faults::{Faults, Rule};
 use crate::profile::Wire;
-use crate::server::{Error, serve};
+use crate::server::{Error, Service};
+use crate::settings::Settings;
 use crate::timing::{Law, Timing};
 
-/// The flags of `tokentape-mock` and of `tokentape mock`.
-#[derive(Clone, Debug, clap::Args)]
+/// How many of the last answers an oracle knows of.
+const KEPT_RECORDS: usize = 10_000;
+
+/// The flags of `tokentape-mock` and of `tokentape mock`, and what `--config` adds to them.
+#[derive(Clone, Debug)]
 pub struct Args {
+    flags: Flags,
+    settings: Settings,
+}
+
+/// The flags.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Flags {
+    /// Take settings from this TOML file, by the names of the flags (ttft = "20ms"); a flag takes the place of the
+    /// file's.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The address to listen on.
     #[arg(long, default_value = "127.0.0.1")]
-    pub host: String,
+    pub(crate) host: String,
     /// The port to listen on; 0 takes a free one. The first line of stdout says which.
     #[arg(long, default_value_t = 8000)]
-    pub port: u16,
+    pub(crate) port: u16,
     /// The model's name.
     #[arg(long, default_value = "tokentape")]
-    pub model: String,
+    pub(crate) model: String,
     /// The tokenizer that counts prompts and whose words make the answers: a folder, a `tokenizer.json`, or a name.
     #[arg(long, value_name = "DIR|FILE|NAME", default_value = "embedded")]
-    pub tokenizer: String,
+    pub(crate) tokenizer: String,
     /// From a request's arrival to its first token: a span (20ms, 1.5ms, 250us, 0) or a law, such as
     /// uniform:10ms..30ms, normal:20ms,cv=0.1, lognormal:20ms,cv=0.3, gamma:20ms,sd=5ms or empirical:FILE.csv; with
     /// ,token=50us for each token of the prompt and ,load=0.01 for each other answer.
     #[arg(long, value_name = "LAW", default_value = "20ms", value_parser = Law::parse_ttft)]
-    pub ttft: Law,
+    pub(crate) ttft: Law,
     /// From one token to the next, likewise; with ,rho=0.8 correlated from token to token.
     #[arg(long, value_name = "LAW", default_value = "5ms", value_parser = Law::parse_itl)]
-    pub itl: Law,
+    pub(crate) itl: Law,
     /// How far each interval strays from its length, uniformly to both sides, in percent of it.
     #[arg(long = "jitter", value_name = "PERCENT", default_value = "0%", value_parser = parse_millipercent)]
-    pub jitter_millipercent: u32,
+    pub(crate) jitter_millipercent: u32,
     /// Let an engine keep the time instead: a profile's name (a100-llama-3.1-8b, fixed, h100-llama-3.1-8b,
     /// h100x4-llama-3.1-70b) or file. It batches, queues and caches as vLLM's scheduler does.
     #[arg(long, value_name = "NAME|FILE", value_parser = Profile::named,
           conflicts_with_all = ["ttft", "itl", "jitter_millipercent"])]
-    pub engine: Option<Profile>,
+    pub(crate) engine: Option<Profile>,
+    /// What to do to answers on purpose: KIND[:ARG][@10%|@1/20], such as rst:5@1/20; several with commas between them
+    /// (docs/mock-faults.md lists them). A request's header `x-mock-fault` takes its place.
+    #[arg(long = "fault", value_name = "FAULT", value_delimiter = ',')]
+    pub(crate) faults: Vec<Rule>,
     /// The seed of texts, jitter and ids.
     #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// The most tokens that a prompt and its answer may have together.
     #[arg(long, value_name = "TOKENS", default_value_t = Config::MAX_MODEL_LEN,
           value_parser = clap::value_parser!(u32).range(2..))]
-    pub max_model_len: u32,
+    pub(crate) max_model_len: u32,
     /// The length of a chat answer whose request names none.
     #[arg(long, value_name = "TOKENS", default_value_t = Config::CHAT_MAX_TOKENS,
           value_parser = clap::value_parser!(u32).range(1..))]
-    pub chat_max_tokens: u32,
+    pub(crate) chat_max_tokens: u32,
     /// Threads that answer [default: half of the cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub workers: Option<u16>,
+    pub(crate) workers: Option<u16>,
     /// Require `Authorization: Bearer KEY` below /v1.
     #[arg(long, value_name = "KEY")]
-    pub api_key: Option<String>,
+    pub(crate) api_key: Option<String>,
     /// How the server speaks.
     #[command(flatten)]
-    pub wire: Wire,
+    pub(crate) wire: Wire,
+    /// Turn in a loop for this long before each deadline, so that tokens are not late for want of a timer. It takes the
+    /// core that each worker runs on.
+    #[arg(long = "spin", value_name = "SPAN", default_value = "0", value_parser = parse_ns)]
+    pub(crate) spin_ns: u64,
+    /// Say at the end where the 99th percentile of the tokens' lateness was above this.
+    #[arg(long = "max-lateness", value_name = "SPAN", default_value = "1ms", value_parser = parse_ns)]
+    pub(crate) max_lateness_ns: u64,
     /// Record what really happened, as JSON lines: each arrival, each due time, each write's return.
     #[arg(long, value_name = "FILE")]
-    pub truth_log: Option<PathBuf>,
+    pub(crate) truth_log: Option<PathBuf>,
 }
 
 /// Serves until SIGINT or SIGTERM. The first line on stdout is `listening on http://ADDRESS:PORT`.
 pub fn run(args: Args) -> Result<(), Error> {
-    let address = (args.host.as_str(), args.port);
+    run_with(args, None)
+}
+
+/// As [`run`], with an oracle for `/admin/oracle`.
+pub fn run_with(args: Args, oracle: Option<Arc<dyn Oracle>>) -> Result<(), Error> {
+    let Args { flags, settings } = args;
+    let address = (flags.host.as_str(), flags.port);
     let listener = TcpListener::bind(address)
-        .map_err(|source| Error::Bind { address: format!("{}:{}", args.host, args.port), source })?;
-    let tokenizer = Tokenizer::load(&args.tokenizer)?;
+        .map_err(|source| Error::Bind { address: format!("{}:{}", flags.host, flags.port), source })?;
+    let tokenizer = Tokenizer::load(&flags.tokenizer)?;
     let bound = listener.local_addr().map_err(Error::Runtime)?;
     let mut stdout = io::stdout();
     writeln!(stdout, "listening on http://{bound}").and_then(|()| stdout.flush()).map_err(Error::Stdout)?;
-    serve(listener, args.into_config(tokenizer), interrupted())
+    let max_lateness_ns = flags.max_lateness_ns;
+    let keep_records = if oracle.is_some() { KEPT_RECORDS } else { 0 };
+    let base = Config::new("", Arc::new(tokenizer), Timing::fixed(0, 0));
+    let config = Config { keep_records, oracle, ..flags.apply(base) };
+    let lateness = Service::new(config, Some(settings))?.run(listener, interrupted())?;
+    if let Some(complaint) = lateness.complaint(max_lateness_ns) {
+        // When stderr is gone there is nobody left to tell.
+        drop(writeln!(io::stderr(), "note: {complaint}"));
+    }
+    Ok(())
 }
 
-impl Args {
-    fn into_config(self, tokenizer: Tokenizer) -> Config {
+impl clap::Args for Args {
+    fn augment_args(command: Command) -> Command {
+        Flags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Flags::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for Args {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let (flags, settings) = (Flags::from_arg_matches(matches)?, Settings::of_matches(matches));
+        let Some(path) = &flags.config else { return Ok(Self { flags, settings }) };
+        let fault = |message: &str| {
+            clap::Error::raw(ErrorKind::ValueValidation, format!("--config {}: {message}\n", path.display()))
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| fault(&error.to_string()))?;
+        let settings = Settings::of_toml(&text).map_err(|error| fault(&error))?.overlaid(settings);
+        let flags = settings.parse().map_err(|error| fault(&error))?;
+        Ok(Self { flags, settings })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Flags {
+    /// `base`, set as the flags say.
+    pub(crate) fn apply(self, base: Config) -> Config {
         let timing = Timing { ttft: self.ttft, itl: self.itl, jitter_millipercent: self.jitter_millipercent };
         Config {
+            model: self.model,
+            timing,
             engine: self.engine,
+            faults: Faults::new(self.faults),
             seed: self.seed,
             max_model_len: self.max_model_len,
             chat_max_tokens: self.chat_max_tokens,
@@ -94,7 +172,8 @@ impl Args {
             api_key: self.api_key,
             wire: self.wire,
             truth_log: self.truth_log,
-            ..Config::new(self.model, Arc::new(tokenizer), timing)
+            spin_ns: self.spin_ns,
+            ..base
         }
     }
 }
@@ -112,7 +191,7 @@ async fn interrupted() {
 }
 
 /// Parses `2.5%` to 2500. The error is a whole sentence for the command line.
-fn parse_millipercent(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_millipercent(text: &str) -> Result<u32, String> {
     let wrong = || format!("`{text}` is not a percentage from 0% to 100%, with at most three decimals");
     if text == "0" {
         return Ok(0);

@@ -7,9 +7,10 @@ use tokentape_tokenizer::Tokenizer;
 
 use crate::answers::Answers;
 use crate::engine::Profile;
+use crate::faults::Faults;
 use crate::profile::Wire;
 use crate::timing::Timing;
-use crate::truth::Header;
+use crate::truth::{Header, Record};
 
 /// What a server is and how it answers.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Config {
     pub timing: Timing,
     /// Keeps the time in place of that, where there is one.
     pub engine: Option<Profile>,
+    /// What is done to answers on purpose.
+    pub faults: Faults,
     /// The seed of texts, jitter and ids.
     pub seed: u64,
     /// The most tokens that a prompt and its answer may have together.
@@ -38,6 +41,18 @@ pub struct Config {
     pub answers: Option<Arc<dyn Answers>>,
     /// Where the truth log goes.
     pub truth_log: Option<PathBuf>,
+    /// How many of the last records are kept in memory too.
+    pub keep_records: usize,
+    /// What calculates figures from them, for `/admin/oracle`.
+    pub oracle: Option<Arc<dyn Oracle>>,
+    /// How long before each deadline a worker begins to turn in a loop, in nanoseconds; 0 for not at all.
+    pub spin_ns: u64,
+}
+
+/// The figures that a client without an error of its own would report.
+pub trait Oracle: std::fmt::Debug + Send + Sync {
+    /// As JSON, from the records of the last answers, in the order in which they ended.
+    fn figures(&self, records: &[Arc<Record>]) -> String;
 }
 
 impl Config {
@@ -54,6 +69,7 @@ impl Config {
             tokenizer,
             timing,
             engine: None,
+            faults: Faults::default(),
             seed: 0,
             max_model_len: Self::MAX_MODEL_LEN,
             chat_max_tokens: Self::CHAT_MAX_TOKENS,
@@ -62,6 +78,9 @@ impl Config {
             wire: Wire::default(),
             answers: None,
             truth_log: None,
+            keep_records: 0,
+            oracle: None,
+            spin_ns: 0,
         }
     }
 

@@ -39,6 +39,14 @@ pub(crate) fn parse_ns(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("`{text}` is longer than an hour"))
 }
 
+/// A span as [`parse_ns`] reads it, in the largest unit of which it is a whole number.
+pub(crate) fn format_ns(ns: u64) -> String {
+    let whole = UNITS.iter().rev().find(|(unit, unit_ns)| *unit != "µs" && ns.is_multiple_of(*unit_ns));
+    whole
+        .filter(|_| ns > 0)
+        .map_or_else(|| ns.to_string(), |(unit, unit_ns)| format!("{}{unit}", ns / unit_ns))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -78,7 +86,20 @@ mod tests {
         );
     }
 
+    #[test]
+    fn spans_are_written_in_the_largest_unit() {
+        for (ns, text) in [(0, "0"), (7, "7ns"), (1_500, "1500ns"), (2_000, "2us"), (3_000_000, "3ms")] {
+            assert_eq!(format_ns(ns), text);
+        }
+        assert_eq!(format_ns(60_000_000_000), "60s");
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_is_read(ns in 0..=MAX_NS) {
+            prop_assert_eq!(parse_ns(&format_ns(ns)), Ok(ns));
+        }
+
         #[test]
         fn whole_microseconds_round_trip(us in 0_u64..3_600_000_000) {
             prop_assert_eq!(parse_ns(&format!("{us}us")), Ok(us * 1_000));

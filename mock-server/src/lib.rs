@@ -22,6 +22,7 @@
 //! tokenizer in use, unless [`answers`] come from elsewhere. It ends by its length or by the request's stop strings and
 //! stop tokens (`ignore_eos` changes nothing).
 
+mod admin;
 pub mod answers;
 mod api;
 mod args;
@@ -29,14 +30,19 @@ mod chunks;
 mod config;
 mod deadlines;
 mod duration;
+mod embed;
 mod embeddings;
 pub mod engine;
+mod faulted;
+pub mod faults;
+mod lateness;
 mod metrics;
 mod profile;
 mod refusal;
 mod request;
 mod responses;
 mod server;
+mod settings;
 mod stream;
 mod text;
 mod timing;
@@ -44,8 +50,9 @@ mod transport;
 pub mod truth;
 mod wire;
 
-pub use args::{Args, run};
-pub use config::Config;
+pub use args::{Args, run, run_with};
+pub use config::{Config, Oracle};
+pub use embed::MockServer;
 pub use profile::{Profile, RoleChunk, Wire};
 pub use server::{Error, serve};
 pub use timing::{Circumstances, Law, Timing, request_key};

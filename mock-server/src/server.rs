@@ -6,23 +6,27 @@ use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use socket2::SockRef;
-use tokentape_pacer::{Pacer, stamp_arrivals};
+use tokentape_pacer::{Pacer, monotonic_ns, stamp_arrivals};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{LocalSet, spawn_local};
 
+use crate::admin;
 use crate::api::{self, Server};
 use crate::config::Config;
 use crate::engine::driver::Driver;
+use crate::settings::Settings;
 use crate::transport::{Connection, Transport};
-use crate::truth::Log;
+use crate::truth::{Lateness, Log, LogWriter};
 
 /// How many connections may wait to be accepted. A load generator opens hundreds in one instant, and one that finds the
 /// queue full is delayed by a whole second.
@@ -74,43 +78,106 @@ impl Error {
     }
 }
 
-/// Serves on `listener` until `shutdown` is ready, then cuts what is under way, completes the truth log and returns.
-/// Blocks the calling thread, which accepts; `shutdown` is polled there, within a tokio runtime.
-pub fn serve(listener: TcpListener, config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    if config.tokenizer.words().is_empty() {
-        return Err(Error::NoWords);
+/// Serves on `listener` until `shutdown` is ready, then cuts what is under way, completes the truth log and says how
+/// late it was. Blocks the calling thread, which accepts; `shutdown` is polled there, within a tokio runtime.
+pub fn serve(
+    listener: TcpListener,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Lateness, Error> {
+    Service::new(config, None)?.run(listener, shutdown)
+}
+
+/// A server that is ready to run.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) shared: Arc<Shared>,
+    log_writer: LogWriter,
+    engine: Option<JoinHandle<()>>,
+    truth_log: Option<PathBuf>,
+    workers: usize,
+    spin_ns: u64,
+}
+
+impl Service {
+    /// `settings` are what the configuration was made of, where they can be changed while the server runs.
+    pub(crate) fn new(config: Config, settings: Option<Settings>) -> Result<Self, Error> {
+        if config.tokenizer.words().is_empty() {
+            return Err(Error::NoWords);
+        }
+        let (truth_log, workers, spin_ns) = (config.truth_log.clone(), config.workers.max(1), config.spin_ns);
+        let (log, log_writer) = Log::new(truth_log.as_deref(), config.truth_header(), config.keep_records)
+            .map_err(|source| Error::TruthLog { path: truth_log.clone().unwrap_or_default(), source })?;
+        let (driver, engine) =
+            config.engine.clone().map(Driver::start).transpose().map_err(Error::Runtime)?.unzip();
+        let server = Arc::new(Server::new(config, log, driver));
+        let shared = Arc::new(Shared { current: Mutex::new((server, settings)) });
+        Ok(Self { shared, log_writer, engine, truth_log, workers, spin_ns })
     }
-    let truth_log = config.truth_log.clone();
-    let truth_error = |source| Error::TruthLog { path: truth_log.clone().unwrap_or_default(), source };
-    let (log, log_writer) = match &config.truth_log {
-        None => Log::disabled(),
-        Some(path) => Log::create(path, config.truth_header()).map_err(truth_error)?,
-    };
-    let workers = config.workers.max(1);
-    let (driver, engine) =
-        config.engine.clone().map(Driver::start).transpose().map_err(Error::Runtime)?.unzip();
-    let server = Arc::new(Server::new(config, log, driver));
-    let served = deal_out(listener, &server, workers, shutdown).map_err(Error::Runtime);
-    // The last holder of the log's sender: its thread ends with it.
-    drop(server);
-    if engine.is_some_and(|thread| thread.join().is_err()) {
-        return Err(Error::Runtime(io::Error::other("the engine's thread panicked")));
+
+    pub(crate) fn run(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Lateness, Error> {
+        let served = deal_out(listener, &self.shared, self.workers, self.spin_ns, shutdown);
+        let lateness = self.shared.server().log().meter().summary();
+        // The last holder of the log's sender: its thread ends with it.
+        drop(self.shared);
+        if self.engine.is_some_and(|thread| thread.join().is_err()) {
+            return Err(Error::Runtime(io::Error::other("the engine's thread panicked")));
+        }
+        let truth_log = self.truth_log.unwrap_or_default();
+        self.log_writer.finish().map_err(|source| Error::TruthLog { path: truth_log, source })?;
+        served.map(|()| lateness).map_err(Error::Runtime)
     }
-    log_writer.finish().map_err(truth_error)?;
-    served
+}
+
+/// What all workers share: how requests that arrive now are answered.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    current: Mutex<(Arc<Server>, Option<Settings>)>,
+}
+
+impl Shared {
+    /// How requests that arrive now are answered.
+    pub(crate) fn server(&self) -> Arc<Server> {
+        Arc::clone(&self.lock().0)
+    }
+
+    /// What that was made of.
+    pub(crate) fn settings(&self) -> Option<Settings> {
+        self.lock().1.clone()
+    }
+
+    /// From the next request on, answers are made as `config` says. Others see the old settings or the new ones, and
+    /// never some of each.
+    pub(crate) fn change(&self, config: Config, settings: Option<Settings>) {
+        let mut current = self.lock();
+        current.0.log().change(monotonic_ns(), config.truth_header());
+        let server = Arc::new(current.0.with_config(config));
+        *current = (server, settings);
+    }
+
+    /// Nothing under the lock can panic half-way, so a poisoned one is whole.
+    fn lock(&self) -> MutexGuard<'_, (Arc<Server>, Option<Settings>)> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Accepts until `shutdown` is ready; then stops the workers and waits for them.
 fn deal_out(
     listener: TcpListener,
-    server: &Arc<Server>,
+    shared: &Arc<Shared>,
     workers: usize,
+    spin_ns: u64,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     SockRef::from(&listener).listen(BACKLOG)?;
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let workers = (0..workers).map(|number| Worker::start(number, server)).collect::<io::Result<Vec<_>>>()?;
+    let start = |number| Worker::start(number, shared, spin_ns);
+    let workers = (0..workers).map(start).collect::<io::Result<Vec<_>>>()?;
     let accepted = runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let accept = async {
@@ -124,7 +191,7 @@ fn deal_out(
         }
         Ok(())
     });
-    server.log().stop();
+    shared.server().log().stop();
     for worker in workers {
         worker.stop()?;
     }
@@ -150,12 +217,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(number: usize, server: &Arc<Server>) -> io::Result<Self> {
+    fn start(number: usize, shared: &Arc<Shared>, spin_ns: u64) -> io::Result<Self> {
         let (connections, incoming) = unbounded_channel();
-        let server = Arc::clone(server);
+        let shared = Arc::clone(shared);
         let thread = std::thread::Builder::new()
             .name(format!("mock-{number}"))
-            .spawn(move || work(&server, incoming))?;
+            .spawn(move || work(&shared, spin_ns, incoming))?;
         Ok(Self { connections, thread })
     }
 
@@ -171,19 +238,23 @@ impl Worker {
 }
 
 /// Serves every connection that comes in; when no more can come, drops those that are left.
-fn work(server: &Arc<Server>, mut incoming: UnboundedReceiver<std::net::TcpStream>) -> io::Result<()> {
+fn work(
+    shared: &Arc<Shared>,
+    spin_ns: u64,
+    mut incoming: UnboundedReceiver<std::net::TcpStream>,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
-        let pacer = Pacer::start()?;
+        let pacer = Pacer::start()?.spinning(spin_ns);
         while let Some(socket) = incoming.recv().await {
-            spawn_local(converse(Arc::clone(server), pacer.clone(), socket));
+            spawn_local(converse(Arc::clone(shared), pacer.clone(), socket));
         }
         Ok(())
     })
 }
 
 /// Answers on one connection until it is closed. What breaks a connection is the client's affair, and in the truth log.
-async fn converse(server: Arc<Server>, pacer: Pacer, socket: std::net::TcpStream) {
+async fn converse(shared: Arc<Shared>, pacer: Pacer, socket: std::net::TcpStream) {
     let Ok(socket) = socket.set_nodelay(true).and_then(|()| TcpStream::from_std(socket)) else {
         return;
     };
@@ -191,8 +262,15 @@ async fn converse(server: Arc<Server>, pacer: Pacer, socket: std::net::TcpStream
     stamp_arrivals(&socket).unwrap_or_default();
     let connection = Rc::new(Connection::default());
     let transport = Transport::new(socket, Rc::clone(&connection));
-    let service = service_fn(move |request| {
-        api::answer(Arc::clone(&server), pacer.clone(), Rc::clone(&connection), request)
+    let service = service_fn(move |request: Request<Incoming>| {
+        let is_admin = request.uri().path().starts_with(admin::PREFIX);
+        let (shared, pacer, connection) = (Arc::clone(&shared), pacer.clone(), Rc::clone(&connection));
+        async move {
+            if is_admin {
+                return admin::answer(&shared, request).await;
+            }
+            api::answer(shared.server(), pacer, connection, request).await
+        }
     });
     drop(http1::Builder::new().serve_connection(transport, service).await);
 }

@@ -98,6 +98,8 @@ pub(crate) enum Purpose {
     Text,
     /// The jitter of its tokens.
     Timing,
+    /// What is done to it.
+    Fault,
     /// An id.
     Id,
     /// An embedding.
@@ -162,6 +164,7 @@ impl Stream {
         let purpose = match purpose {
             Purpose::Text => "tokentape-mock text",
             Purpose::Timing => "tokentape-mock timing",
+            Purpose::Fault => "tokentape-mock fault",
             Purpose::Id => "tokentape-mock id",
             Purpose::Embedding => "tokentape-mock embedding",
         };

@@ -7,13 +7,15 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
+use socket2::SockRef;
 use tokentape_pacer::{monotonic_ns, poll_receive};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-use crate::truth::Entry;
+use crate::truth::{Entry, Outcome};
 
 /// What is known of one connection, shared by its transport and the answer that is sent through it. HTTP/1.1 has one
 /// answer at a time.
@@ -25,6 +27,8 @@ pub(crate) struct Connection {
     /// The record of the answer; logged when its last event is written, or when the connection is gone.
     entry: RefCell<Option<Entry>>,
     under_way: Cell<Option<Part>>,
+    /// Where what is written is to break off.
+    cut: Cell<Option<Cut>>,
     waiting: RefCell<Option<Waker>>,
 }
 
@@ -35,6 +39,17 @@ pub(crate) enum Part {
     Head,
     /// The record's next event.
     Event,
+    /// So many of them; 0 where the last one's end is still to come.
+    Events(usize),
+}
+
+/// The end of a connection that is broken off on purpose.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// The bytes that still go out.
+    keep: usize,
+    /// By a reset; else by an ordinary end.
+    reset: bool,
 }
 
 impl Connection {
@@ -53,6 +68,16 @@ impl Connection {
     /// Begins the record of an answer.
     pub(crate) fn begin(&self, entry: Entry) {
         drop(self.entry.replace(Some(entry)));
+    }
+
+    /// Ends the record as it is.
+    pub(crate) fn end(&self) {
+        drop(self.entry.take());
+    }
+
+    /// From now on, so many bytes go out; then the connection is closed or reset.
+    pub(crate) fn break_after(&self, keep: usize, reset: bool) {
+        self.cut.set(Some(Cut { keep, reset }));
     }
 
     /// The record's next event is due at a moment that the record did not know when it was begun.
@@ -76,6 +101,13 @@ impl Connection {
         Poll::Pending
     }
 
+    /// Whatever becomes of the answer from here on, it is the fault's doing.
+    pub(crate) fn fail(&self) {
+        if let Some(entry) = self.entry.borrow_mut().as_mut() {
+            entry.record.outcome = Outcome::Fault;
+        }
+    }
+
     fn wrote(&self, result: &Poll<io::Result<usize>>) {
         if matches!(result, Poll::Ready(Ok(_))) {
             self.write_ns.set(monotonic_ns());
@@ -90,6 +122,9 @@ impl Connection {
             match part {
                 Part::Head => entry.record.head_ns = Some(self.write_ns.get()),
                 Part::Event => entry.record.written_ns.push(self.write_ns.get()),
+                Part::Events(count) => {
+                    entry.record.written_ns.extend(std::iter::repeat_n(self.write_ns.get(), count));
+                }
             }
             if !entry.is_complete() {
                 self.entry.replace(Some(entry));
@@ -112,6 +147,23 @@ pub(crate) struct Transport {
 impl Transport {
     pub(crate) fn new(socket: TcpStream, connection: Rc<Connection>) -> Self {
         Self { socket, connection }
+    }
+
+    /// Writes what a fault leaves of `bytes`.
+    fn poll_cut(&mut self, cx: &mut Context<'_>, bytes: &[u8], cut: Cut) -> Poll<io::Result<usize>> {
+        if cut.keep == 0 {
+            if cut.reset {
+                // The system resets what it would otherwise have to send first.
+                SockRef::from(&self.socket).set_linger(Some(Duration::ZERO))?;
+            }
+            self.connection.fail();
+            self.connection.end();
+            return Poll::Ready(Err(io::Error::other("broken off on purpose")));
+        }
+        let kept = &bytes[..bytes.len().min(cut.keep)];
+        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, kept))?;
+        self.connection.break_after(cut.keep - written, cut.reset);
+        Poll::Ready(Ok(written))
     }
 }
 
@@ -139,6 +191,9 @@ impl Read for Transport {
 
 impl Write for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(cut) = self.connection.cut.get() {
+            return self.poll_cut(cx, bytes, cut);
+        }
         let result = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.connection.wrote(&result);
         result
@@ -149,6 +204,10 @@ impl Write for Transport {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(cut) = self.connection.cut.get() {
+            let first = buffers.iter().find(|buffer| !buffer.is_empty());
+            return self.poll_cut(cx, first.map_or(&[], |buffer| buffer), cut);
+        }
         let result = Pin::new(&mut self.socket).poll_write_vectored(cx, buffers);
         self.connection.wrote(&result);
         result

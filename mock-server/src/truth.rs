@@ -1,22 +1,21 @@
 //! The truth log: the server's own record of what it did and when, to hold a client's figures against.
 //!
 //! JSON lines. The first is a [`Header`]; then one [`Record`] for each request that the server began to answer, in the
-//! order in which they ended. Requests that were refused (a bad body, an unknown model, a missing key) leave no line.
-//! All times are nanoseconds on `CLOCK_MONOTONIC`, which every process of the machine shares, so they compare directly
-//! with a client's stamps. A thread of its own writes the file, so that no answer waits for a disk.
+//! order in which they ended; the last is a [`Footer`], unless the server was killed. Requests that were refused (a bad
+//! body, an unknown model, a missing key) leave no line. All times are nanoseconds on `CLOCK_MONOTONIC`, which every
+//! process of the machine shares, so they compare directly with a client's stamps. A thread of its own writes the file,
+//! so that no answer waits for a disk.
+
+mod log;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
-use std::thread::JoinHandle;
 
+pub(crate) use log::{Entry, Kept, Log, LogWriter};
 use serde::{Deserialize, Serialize};
 
-use crate::metrics::Observation;
-use tokentape_pacer::wait_for_a_turn;
+pub use crate::lateness::Lateness;
 
 /// One line of the log.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -24,6 +23,10 @@ use tokentape_pacer::wait_for_a_turn;
 pub enum Line {
     /// The first.
     Header(Header),
+    /// What was changed while the server ran.
+    Change(Change),
+    /// The last, where the server was stopped in order.
+    Footer(Footer),
     /// Any other.
     Request(Record),
 }
@@ -48,6 +51,24 @@ pub struct Header {
     pub seed: u64,
     /// The clock of every time in the log: `CLOCK_MONOTONIC`.
     pub clock: String,
+}
+
+/// A change of the settings (`PUT /admin/config`); requests that arrived after it were answered by them.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Change {
+    /// When.
+    pub at_ns: u64,
+    /// How the server is set from then on.
+    pub settings: Header,
+}
+
+/// What the server says of itself when it ends.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Footer {
+    /// Number of records.
+    pub requests: u64,
+    /// How late the tokens were written.
+    pub lateness: Lateness,
 }
 
 /// One request.
@@ -76,6 +97,9 @@ pub struct Record {
     pub due_ns: Vec<u64>,
     /// When the write of each event's last byte returned; shorter than `events` where the answer was cut off.
     pub written_ns: Vec<u64>,
+    /// What was done to it on purpose, as on the command line, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -86,12 +110,18 @@ pub struct Record {
 pub enum EventKind {
     /// The whole body of an answer that is no stream.
     Body,
+    /// A comment: a fault.
+    Comment,
     /// `data: [DONE]`; of `/v1/responses`, `response.completed`.
     Done,
+    /// An error in the place of what should follow: a fault.
+    Error,
     /// An event that only tells why a choice ended.
     Finish,
     /// An event of `/v1/responses` that carries no token.
     Frame,
+    /// Something that is not JSON: a fault.
+    Malformed,
     /// The chunk that only names the assistant's role.
     Role,
     /// One token, or those of one output.
@@ -110,6 +140,8 @@ pub enum Outcome {
     ClientGone,
     /// Every event was written.
     Complete,
+    /// A fault ended it, or kept it from ending.
+    Fault,
     /// The server was stopped first.
     Shutdown,
 }
@@ -121,6 +153,8 @@ pub struct Truth {
     pub header: Header,
     /// Its answers, in the order in which they ended.
     pub records: Vec<Record>,
+    /// What it said of itself in the end; absent where it was killed, or is still running.
+    pub footer: Option<Footer>,
 }
 
 /// Why a truth log cannot be read.
@@ -157,7 +191,7 @@ pub fn read(path: &Path) -> Result<Truth, Error> {
     let name = || path.display().to_string();
     let file = File::open(path).map_err(|source| Error::Io { path: name(), source })?;
     let mut header = None;
-    let mut records = Vec::new();
+    let (mut records, mut footer) = (Vec::new(), None);
     for (index, text) in BufReader::new(file).lines().enumerate() {
         let text = text.map_err(|source| Error::Io { path: name(), source })?;
         let line = serde_json::from_str(&text).map_err(|source| Error::Line {
@@ -168,102 +202,14 @@ pub fn read(path: &Path) -> Result<Truth, Error> {
         match (line, &header) {
             (Line::Header(first), None) => header = Some(first),
             (Line::Request(record), Some(_)) => records.push(record),
+            (Line::Footer(last), Some(_)) => footer = Some(last),
+            // What was changed is there for people; each record has its own deadlines.
+            (Line::Change(_), Some(_)) => {}
             _ => return Err(Error::NoHeader { path: name() }),
         }
     }
     let header = header.ok_or_else(|| Error::NoHeader { path: name() })?;
-    Ok(Truth { header, records })
-}
-
-/// Where finished records go. A clone is another way in to the same file.
-#[derive(Clone, Debug)]
-pub(crate) struct Log {
-    sender: Option<Sender<Record>>,
-    stopping: Arc<AtomicBool>,
-}
-
-/// The thread that writes the file.
-#[derive(Debug)]
-pub(crate) struct LogWriter(Option<JoinHandle<io::Result<()>>>);
-
-impl Log {
-    /// Nothing is kept.
-    pub(crate) fn disabled() -> (Self, LogWriter) {
-        (Self { sender: None, stopping: Arc::default() }, LogWriter(None))
-    }
-
-    /// Creates the file, writes its header, and starts its thread.
-    pub(crate) fn create(path: &Path, header: Header) -> io::Result<(Self, LogWriter)> {
-        let mut file = BufWriter::new(File::create(path)?);
-        write_line(&mut file, &Line::Header(header))?;
-        file.flush()?;
-        let (sender, records) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("truth-log".to_owned()).spawn(move || {
-            // Answers go first. It is not to fall behind for good, though: what waits is memory.
-            wait_for_a_turn();
-            write_records(&records, &mut file)
-        })?;
-        Ok((Self { sender: Some(sender), stopping: Arc::default() }, LogWriter(Some(thread))))
-    }
-
-    /// From now on, an answer that is cut off was cut off by the server.
-    pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-    }
-
-    /// Begins a record; it goes to the log when it is dropped.
-    pub(crate) fn begin(&self, record: Record) -> Entry {
-        Entry { record, log: self.clone(), observation: None }
-    }
-}
-
-impl LogWriter {
-    /// Waits until everything is in the file. Every [`Log`] has to be gone.
-    pub(crate) fn finish(self) -> io::Result<()> {
-        let Some(thread) = self.0 else { return Ok(()) };
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))
-    }
-}
-
-/// A record in the making. However the answer ends, dropping this logs it.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) record: Record,
-    log: Log,
-    observation: Option<Observation>,
-}
-
-impl Entry {
-    /// Counts the answer in the server's metrics when it has ended.
-    pub(crate) fn observed_by(mut self, observation: Observation) -> Self {
-        self.observation = Some(observation);
-        self
-    }
-
-    /// Whether every event is written.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.record.written_ns.len() == self.record.events.len()
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        let complete = self.is_complete();
-        if let Some(observation) = self.observation.take() {
-            observation.ended(&self.record, complete);
-        }
-        let Some(sender) = &self.log.sender else { return };
-        let mut record = std::mem::replace(&mut self.record, Record::empty());
-        record.outcome = if complete {
-            Outcome::Complete
-        } else if self.log.stopping.load(Ordering::Relaxed) {
-            Outcome::Shutdown
-        } else {
-            Outcome::ClientGone
-        };
-        // The receiver ends early only when the file cannot be written; `LogWriter::finish` reports that.
-        sender.send(record).unwrap_or_default();
-    }
+    Ok(Truth { header, records, footer })
 }
 
 impl Record {
@@ -279,6 +225,7 @@ impl Record {
             events: Vec::new(),
             due_ns: Vec::new(),
             written_ns: Vec::new(),
+            faults: Vec::new(),
             outcome: Outcome::ClientGone,
         }
     }
@@ -310,29 +257,6 @@ mod runs {
         }
         Ok(events)
     }
-}
-
-/// Writes records until the last sender is gone; what is written is flushed whenever there is nothing more to write.
-fn write_records(records: &Receiver<Record>, file: &mut BufWriter<File>) -> io::Result<()> {
-    loop {
-        let record = match records.try_recv() {
-            Ok(record) => record,
-            Err(TryRecvError::Empty) => {
-                file.flush()?;
-                match records.recv() {
-                    Ok(record) => record,
-                    Err(_) => return Ok(()),
-                }
-            }
-            Err(TryRecvError::Disconnected) => return file.flush(),
-        };
-        write_line(file, &Line::Request(record))?;
-    }
-}
-
-fn write_line(file: &mut BufWriter<File>, line: &Line) -> io::Result<()> {
-    serde_json::to_writer(&mut *file, line)?;
-    file.write_all(b"\n")
 }
 
 #[cfg(test)]
@@ -367,15 +291,20 @@ mod tests {
     fn what_is_logged_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("truth.jsonl");
-        let (log, writer) = Log::create(&path, header()).unwrap();
+        let (log, writer) = Log::new(Some(&path), header(), 2).unwrap();
         drop(log.begin(record(4)));
         drop(log.begin(record(3)));
         log.stop();
         drop(log.begin(record(0)));
+        log.change(7, header());
+        let log_kept: Vec<Outcome> = log.kept().iter().map(|record| record.outcome).collect();
         drop(log);
         writer.finish().unwrap();
 
-        let Truth { header: read_header, records } = read(&path).unwrap();
+        assert_eq!(log_kept, [Outcome::ClientGone, Outcome::Shutdown]);
+        let Truth { header: read_header, records, footer } = read(&path).unwrap();
+        let footer = footer.unwrap();
+        assert_eq!((footer.requests, footer.lateness.tokens), (3, 4));
         assert_eq!(read_header, header());
         let outcomes: Vec<Outcome> = records.iter().map(|record| record.outcome).collect();
         assert_eq!(outcomes, [Outcome::Complete, Outcome::ClientGone, Outcome::Shutdown]);

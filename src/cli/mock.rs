@@ -1,12 +1,15 @@
-//! `tokentape mock`: the flags of the `tokentape-mock` binary, and its server.
+//! `tokentape mock`: the flags of the `tokentape-mock` binary, its server, and an oracle.
+
+use std::sync::Arc;
 
 pub(super) use tokentape_mock::Args;
 use tokentape_mock::Error;
 
 use super::{Failure, Outcome};
+use crate::truth::oracle::Oracle;
 
 pub(super) fn exec(args: Args) -> Outcome {
-    Ok(tokentape_mock::run(args)?)
+    Ok(tokentape_mock::run_with(args, Some(Arc::new(Oracle)))?)
 }
 
 impl From<Error> for Failure {

@@ -258,7 +258,7 @@ impl Exchange {
         let body = std::mem::take(&mut self.body);
         let reading = self.watch.take().map_or(reading, |watch| watch.reading);
         let (told, fault, body) = if self.is_readable() {
-            let reading = reading.finish(body);
+            let reading = reading.finish(body, matches!(self.ending, Ending::Broken(_)));
             (reading.timeline, reading.fault, Part::default())
         } else if self.is_document() {
             let (told, fault) = told_by_document(&body.bytes, &self.asked);
@@ -517,6 +517,9 @@ mod tests {
         let broken = || Ending::Broken("the server closed the connection".to_owned());
         assert_eq!(kind(exchange(&[ROLE, TOKEN], broken())), "truncated");
         assert_eq!(kind(exchange(&[ROLE, TOKEN], Ending::Complete)), "truncated");
+        assert_eq!(kind(exchange(&[ROLE, &TOKEN[..20]], broken())), "truncated");
+        assert_eq!(kind(exchange(&[ROLE, "data: {oops}\n\n"], broken())), "protocol");
+        assert_eq!(kind(exchange(&[ROLE, &TOKEN[..20]], Ending::Complete)), "protocol");
         assert_eq!(kind(exchange(&[ROLE, LAST], Ending::Complete)), "success");
         assert_eq!(kind(exchange(&[ROLE, DONE], Ending::Complete)), "no_tokens");
         assert_eq!(

@@ -61,12 +61,17 @@ impl Reading {
         }
     }
 
-    /// Reads the body's last part, with the event that no blank line closed.
+    /// Reads the body's last part, with the event that no blank line closed. Where the body was cut off, so was that
+    /// event: what it says amiss is not its fault.
     #[must_use]
-    pub fn finish(mut self, part: Part) -> Self {
-        self.append(part);
+    pub fn finish(mut self, part: Part, cut_off: bool) -> Self {
+        self.read(part);
+        let fault = self.fault.clone();
         let open = std::mem::take(&mut self.open);
         self.read_events(&open);
+        if cut_off {
+            self.fault = fault;
+        }
         self.timeline.events.tokens = running_counts(&self.timeline.events.facts, &self.counts);
         self
     }
@@ -173,7 +178,7 @@ mod tests {
             reading.read(part(*cut));
             assert!(reading.open.len() <= 200, "what is closed is not kept");
         }
-        reading.finish(part(body.len()))
+        reading.finish(part(body.len()), false)
     }
 
     proptest! {

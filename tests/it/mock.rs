@@ -313,10 +313,12 @@ fn the_truth_log_accounts_for_every_event() {
     mock.post(COMPLETIONS, &completion(5));
     mock.terminate();
 
-    let Truth { header, records } = truth::read(&log).unwrap();
+    let Truth { header, records, footer } = truth::read(&log).unwrap();
     assert_eq!((header.ttft_ns, header.itl_ns, header.jitter_percent), (3_000_000, 500_000, 10.0));
     assert_eq!(header.clock, "CLOCK_MONOTONIC");
     assert_eq!(records.len(), 12 * 3 + 1);
+    let footer = footer.unwrap();
+    assert_eq!((footer.requests, footer.lateness.tokens), (37, 12 * 3 * 10 + 1));
     assert!(records.iter().all(|record| record.outcome == Outcome::Complete));
     for record in &records {
         check_times(record);

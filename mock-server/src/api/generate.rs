@@ -8,18 +8,21 @@ use bytes::Bytes;
 use http::header::HeaderValue;
 use http::request::Parts;
 use http::{Response, StatusCode};
+use http_body_util::Either;
 use tokentape_pacer::Pacer;
 
 use super::head::{self, json, refuse, streamed, unix_seconds};
-use super::{Reply, Server};
+use super::{BrokenBody, Reply, Server};
 use crate::answers::{Answer, Question};
 use crate::chunks::{Chunk, Finish, chunks};
-use crate::deadlines::Pace;
+use crate::deadlines::{Deadlines, Pace};
+use crate::faulted::{self, Remains};
 use crate::metrics::{ChoiceCount, Exchange, Observation};
+use crate::refusal::Refusal;
 use crate::request::{self, Request};
 use crate::stream::Stream;
 use crate::text;
-use crate::timing::RequestKey;
+use crate::timing::{self, Purpose, RequestKey};
 use crate::transport::{Connection, Part};
 use crate::truth::{EventKind, Record};
 use crate::wire::{self, Endpoint, Frames, Times};
@@ -39,15 +42,20 @@ pub(super) async fn generate(
     pacer: Pacer,
     connection: Rc<Connection>,
     Asked { endpoint, parts, body, exchange }: Asked<'_>,
-) -> Response<Reply> {
+) -> Result<Response<Reply>, BrokenBody> {
     let config = &server.config;
     let arrival_ns = connection.arrival_ns();
     let asked = match request::parse(endpoint, body, config, server.vocabulary) {
         Ok(asked) => asked,
-        Err(refusal) => return refuse(refusal),
+        Err(refusal) => return Ok(refuse(refusal)),
     };
     let request_id = head::request_id(&parts.headers).map_or(&b""[..], HeaderValue::as_bytes);
     let key = RequestKey::new(endpoint.path(), request_id, body);
+    let mut random = timing::Stream::new(config.seed, Purpose::Fault, &key);
+    let faults = match server.faults(&parts.headers, &mut random) {
+        Ok(faults) => faults,
+        Err(refusal) => return Ok(refuse(refusal)),
+    };
     let question = Question { path: endpoint.path(), request_id, body };
     let chunks = chunks(answer_to(server, &question, &asked), &asked.rules);
 
@@ -61,7 +69,7 @@ pub(super) async fn generate(
     let prompt_tokens = asked.prompts.iter().map(|prompt| prompt.tokens).sum();
     let pace = match server.pace(&parts.headers, &key, arrival_ns, (prompt_tokens, steps), body) {
         Ok(pace) => pace,
-        Err(refusal) => return refuse(refusal),
+        Err(refusal) => return Ok(refuse(refusal)),
     };
     let (times, first_due_ns) = match &pace {
         Pace::Model(due_ns, _) => (Some(times(arrival_ns, due_ns)), due_ns.first().copied()),
@@ -87,17 +95,32 @@ pub(super) async fn generate(
         choices,
         n: asked.n,
         first_due_ns: first_due_ns.filter(|_| !asked.stream),
-        exchange: exchange.filter(|_| asked.stream),
+        // A body that is there at once is counted with its head.
+        exchange: exchange.filter(|_| {
+            if faults.is_empty() { asked.stream } else { !faults.iter().any(|fault| fault.is_instead()) }
+        }),
     };
 
+    if !faults.is_empty() {
+        let (events, deadlines) = if asked.stream {
+            let frames = wire::stream(&answer);
+            let deadlines = stream_deadlines(pace, arrival_ns, &frames).0;
+            (frames.kinds().to_vec().into_iter().zip(frames).collect(), deadlines)
+        } else {
+            let deadlines = pace.deadlines(vec![steps.saturating_sub(1)]).0;
+            (vec![(EventKind::Body, wire::body(&answer).into())], deadlines)
+        };
+        let answer = faulted::Answer { events, deadlines, record, faults, random, observation };
+        let remains = answer.begin(&server.log, pacer, connection).await;
+        return remains.into_response(server, asked.stream);
+    }
     if asked.stream {
         let frames = wire::stream(&answer);
-        let early = frames.tokens().iter().take_while(|token| token.is_none()).count();
-        let (deadlines, due_ns) = pace.deadlines_after(early, arrival_ns, event_tokens(&frames));
+        let (deadlines, due_ns) = stream_deadlines(pace, arrival_ns, &frames);
         let events = frames.kinds().to_vec();
         let entry = server.log.begin(Record { events, due_ns, ..record });
         connection.begin(entry.observed_by(observation));
-        return streamed(Stream::new(frames, deadlines, pacer, connection));
+        return Ok(streamed(Either::Left(Stream::new(frames, deadlines, pacer, connection))));
     }
     let body = wire::body(&answer);
     let (mut deadlines, due_ns) = pace.deadlines(vec![steps.saturating_sub(1)]);
@@ -110,7 +133,28 @@ pub(super) async fn generate(
     pacer.sleep_until(due_ns).await;
     let response = json(StatusCode::OK, body);
     connection.hand_over(Part::Event);
-    response
+    Ok(response)
+}
+
+/// When a stream's events are due, and the list of that as far as it is known.
+fn stream_deadlines(pace: Pace, arrival_ns: u64, frames: &Frames) -> (Deadlines, Vec<u64>) {
+    let early = frames.tokens().iter().take_while(|token| token.is_none()).count();
+    pace.deadlines_after(early, arrival_ns, event_tokens(frames))
+}
+
+impl Remains {
+    fn into_response(self, server: &Server, is_stream: bool) -> Result<Response<Reply>, BrokenBody> {
+        Ok(match self {
+            Self::Body(body) if is_stream => streamed(Either::Right(body)),
+            Self::Body(body) => head::faulted(body),
+            Self::Nothing => return Err(BrokenBody("closed on purpose".into())),
+            Self::Status(status, retry_after) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                let (kind, message) = ("InjectedError", "injected by the mock server");
+                head::injected(Refusal::new(server.traits(), status, kind, message, None), retry_after)
+            }
+        })
+    }
 }
 
 /// The answer that the server was given for a question, or one of its own.

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION, CONTENT_LENGTH,
-    CONTENT_TYPE, DATE, HeaderName, ORIGIN, SERVER, VARY,
+    CONTENT_TYPE, DATE, HeaderName, ORIGIN, RETRY_AFTER, SERVER, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Either;
 
 use super::Reply;
 use super::whole::Whole;
+use crate::faulted::Faulted;
 use crate::refusal::Refusal;
 use crate::stream::Stream;
 
@@ -24,7 +25,7 @@ const BY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-pub(crate) fn streamed(body: Stream) -> Response<Reply> {
+pub(crate) fn streamed(body: Either<Stream, Faulted>) -> Response<Reply> {
     // hyper adds `transfer-encoding: chunked` at the end, where uvicorn has it.
     response(StatusCode::OK, [(CONTENT_TYPE, EVENT_STREAM), (VARY, BY_ORIGIN)], Either::Right(body))
 }
@@ -33,6 +34,19 @@ pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Reply
     let body = body.into();
     let headers = [(CONTENT_LENGTH, body.len().into()), (CONTENT_TYPE, JSON), (VARY, BY_ORIGIN)];
     response(status, headers, Either::Left(body.into()))
+}
+
+/// A whole body that has faults in it.
+pub(crate) fn faulted(body: Faulted) -> Response<Reply> {
+    let headers = [(CONTENT_LENGTH, body.length().into()), (CONTENT_TYPE, JSON), (VARY, BY_ORIGIN)];
+    response(StatusCode::OK, headers, Either::Right(Either::Right(body)))
+}
+
+/// A status that a fault puts in an answer's place.
+pub(crate) fn injected(refusal: Refusal, retry_after: Option<u32>) -> Response<Reply> {
+    let mut response = refuse(refusal);
+    response.headers_mut().extend(retry_after.map(|seconds| (RETRY_AFTER, seconds.into())));
+    response
 }
 
 pub(crate) fn refuse(refusal: Refusal) -> Response<Reply> {

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::Either;
 use tokentape_pacer::Pacer;
 
 use super::generate::event_tokens;
@@ -65,7 +66,7 @@ pub(super) async fn respond(
     let (deadlines, due_ns) = pace.deadlines_after(2, arrival_ns, event_tokens(&frames));
     let events = frames.kinds().to_vec();
     connection.begin(server.log.begin(Record { events, due_ns, ..record }));
-    streamed(Stream::new(frames, deadlines, pacer, connection))
+    streamed(Either::Left(Stream::new(frames, deadlines, pacer, connection)))
 }
 
 /// Answers `/v1/embeddings`: when a first token would be due.
