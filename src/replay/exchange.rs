@@ -16,9 +16,9 @@ use super::retry::Failure;
 use super::transport::Stamps;
 use crate::timeline::{Events, Facts, Ns, Outcome, Reads, Timeline};
 
-/// How much of a stream of events is held before it is handed on: some fifteen events, so that handing on costs little,
-/// and 4 MB for a thousand streams.
-pub(super) const PART_BYTES: usize = 4 * 1024;
+/// How much of a stream of events is held before it is handed on: some eight events, so that handing on costs little,
+/// and 2 MB for a thousand streams.
+pub(super) const PART_BYTES: usize = 2 * 1024;
 
 /// How much of a failed response is kept to show why it failed.
 const SHOWN: usize = 4096;

@@ -135,7 +135,9 @@ def measure(client, args, streams):
         folder = pathlib.Path(folder)
         log = folder / "truth.jsonl"
         mock = subprocess.Popen([args.tokentape, "mock", "--port", "0", "--ttft", args.ttft, "--itl", args.itl,
-                                 "--truth-log", log], stdout=subprocess.PIPE, text=True)
+                                 "--truth-log", log,
+                                 # A client may ask the server to count its prompts.
+                                 *(["--tokenizer", args.tokenizer] if args.tokenizer else [])], stdout=subprocess.PIPE, text=True)
         try:
             url = mock.stdout.readline().strip().removeprefix("listening on ")
             measured = client.run(url, streams, requests, folder, args.tokenizer)
