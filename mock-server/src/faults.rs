@@ -1,7 +1,7 @@
 //! Faults: what is done to an answer on purpose, so that clients can be tested for what they make of it.
 //!
-//! Pure: [`Faults::draw`] says which faults an answer gets, from random numbers keyed by its request, and
-//! a [`Script`] is an answer's events and its faults made into steps. [`crate::faulted`] carries them out. Each fault that
+//! Pure: `Faults::draw` says which faults an answer gets, from random numbers keyed by its request, and
+//! a `Script` is an answer's events and its faults made into steps. `faulted` carries them out. Each fault that
 //! was injected is in the truth log's record of its answer.
 
 mod parse;
