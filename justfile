@@ -27,6 +27,10 @@ test:
 bench *ARGS:
     cargo bench --bench floor -- {{ARGS}}
 
+# Count the hot path's instructions and hold them against their budgets (needs valgrind)
+instructions *PARTS:
+    cargo bench --profile dev --bench instructions -- {{PARTS}}
+
 # The whole job on the embedded defaults
 demo:
     cargo run --release -- demo
