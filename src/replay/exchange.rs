@@ -299,6 +299,7 @@ impl Exchange {
         timeline.reads.bytes.shrink_to_fit();
         timeline.events.read.shrink_to_fit();
         timeline.events.facts.shrink_to_fit();
+        timeline.events.choices.shrink_to_fit();
         timeline
     }
 }
