@@ -115,8 +115,10 @@ pub(super) fn exec(args: Args) -> Outcome {
          Against the truth log, by tokentape's own definitions (true: from the moment the request had reached the mock):\n\n",
     )?;
     output::print(&check.table())?;
+    // As it was called: it need not be installed.
+    let program = std::env::args().next().unwrap_or_else(|| "tokentape".to_owned());
     output::print(&format!(
-        "\n{}run left in {}; look closer with\n  tokentape report {}\n  tokentape inspect {}\n",
+        "\n{}run left in {}; look closer with\n  {program} report {}\n  {program} inspect {}\n",
         info.verdict.text(),
         run.display(),
         run.display(),
