@@ -52,6 +52,7 @@ impl Load {
         for (name, Spread { p50, p99, max }) in delays {
             text += &format!("{name:<16} {p50:>9.1} {p99:>9.1} {max:>9.1}\n");
         }
+        text += "(what the mock was late is part of what is true, and not of the error)\n";
         if self.passed() { text + "PASS\n" } else { text + &format!("FAIL: {}\n", self.missed.join("; ")) }
     }
 }
