@@ -42,8 +42,9 @@ def figures(ttfts, itls, tpots, e2els):
     ]))
 
 
-def truth(path, requests):
-    """What was true of the last `requests` answers: clients send trial requests before the ones they measure."""
+def truth(path, requests, output):
+    """What was true of the last `requests` answers: clients send trial requests before the ones they measure. `output`
+    names the events that the client takes for output: most take the one that names only the role for a first token."""
     records = []
     with open(path) as lines:
         for line in lines:
@@ -57,11 +58,11 @@ def truth(path, requests):
     for record in records:
         kinds = [kind for kind, count in record["events"] for _ in range(count)]
         written = record["written_ns"]
-        tokens = [at for kind, at in zip(kinds, written) if kind == "token"]
+        tokens = [at for kind, at in zip(kinds, written) if kind in output]
         ttfts.append((tokens[0] - record["arrival_ns"]) / 1e3)
         e2els.append((written[-1] - record["arrival_ns"]) / 1e3)
         itls.extend((b - a) / 1e3 for a, b in zip(tokens, tokens[1:]))
-        tpots.append((tokens[-1] - tokens[0]) / 1e3 / (len(tokens) - 1))
+        tpots.append((tokens[-1] - tokens[0]) / 1e3 / (record["completion_tokens"] - 1))
     return figures(ttfts, itls, tpots, e2els)
 
 
@@ -78,6 +79,8 @@ class Client:
 
 
 class Tokentape(Client):
+    output = ["token"]
+
     def run(self, url, streams, requests, folder, _tokenizer):
         tape, run = folder / "load.tape.zst", folder / "run"
         self.start([self.binary, "generate", "random", "--requests", requests, "--input-tokens", 100,
@@ -91,6 +94,7 @@ class Tokentape(Client):
 
 class Vllm(Client):
     arguments = ["bench", "serve"]
+    output = ["role", "token"]
 
     def run(self, url, streams, requests, folder, tokenizer):
         self.start([self.binary, *self.arguments, "--backend", "openai-chat", "--base-url", url,
@@ -113,6 +117,8 @@ def of_vllm(result):
 
 
 class Evalscope(Client):
+    output = ["role", "token"]
+
     def run(self, url, streams, requests, folder, tokenizer):
         self.start([self.binary, "perf", "--url", f"{url}/v1/chat/completions", "--api", "openai",
                     "--model", "tokentape", "--tokenizer-path", tokenizer, "--dataset", "random",
@@ -144,7 +150,7 @@ def measure(client, args, streams):
         finally:
             mock.send_signal(signal.SIGTERM)
             mock.wait()
-        true = truth(log, requests)
+        true = truth(log, requests, client.output)
         return {name: (measured[name], true[name]) for name in FIGURES}
 
 
