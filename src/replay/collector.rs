@@ -1,8 +1,8 @@
 //! Parses what the exchanges bring, in a thread that never takes a processor from the one that reads.
 //!
-//! Parsing may wait: nothing is stamped there. But what waits is memory, so a collector that has fallen behind by
-//! [`BEHIND_NS`] is carried on by the calling thread, which has its fair share of the processors. Where later turns of a
-//! conversation wait for what it reads, the calling thread collects from the beginning.
+//! Parsing may wait: nothing is stamped there. But what waits is memory, so where the collector falls behind by
+//! [`BEHIND_NS`], the calling thread, which has its fair share of the processors, takes it over until it has caught up.
+//! Where later turns of a conversation wait for what it reads, the calling thread collects from beginning to end.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -15,8 +15,8 @@ use super::history::Histories;
 use super::reading::Reading;
 use crate::timeline::{Attempt, Timeline};
 
-/// How old news may be when it is read. At fifty thousand events a second that is some 10 MB that wait.
-const BEHIND_NS: u64 = 500_000_000;
+/// How old news may be when it is read. At a hundred thousand events a second that is some 2 MB that wait.
+const BEHIND_NS: u64 = 100_000_000;
 
 /// What becomes of the news of all exchanges.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(super) enum Collected {
 /// What the collector's thread tells the calling one.
 enum Told<'r, 'p> {
     Collected(Box<Collected>),
-    /// It has fallen behind: this is to be carried on.
+    /// It has fallen behind: this is to be given back when it has caught up.
     Behind(Collector<'r, 'p>),
 }
 
@@ -63,45 +63,57 @@ impl<'r, 'p> Collector<'r, 'p> {
     /// Reads all news until every sender is gone, in the gaps that other threads leave, and gives what is complete to
     /// `take` in the calling thread.
     pub(super) fn collect(self, mut take: impl FnMut(Collected)) {
-        if self.histories.is_some() {
-            return self.carry_on(take);
+        let mut collector = self;
+        if collector.histories.is_some() {
+            while let Ok(news) = collector.news.recv() {
+                collector.read(news).into_iter().for_each(&mut take);
+            }
+            return;
         }
         let (tell, told) = channel();
+        let (give_back, given_back) = channel();
         std::thread::scope(|scope| {
-            scope.spawn(move || self.collect_in_the_gaps(&tell));
+            scope.spawn(move || {
+                run_in_the_gaps();
+                while collector.collect_until_behind(&tell) {
+                    drop(tell.send(Told::Behind(collector)));
+                    let Ok(caught_up) = given_back.recv() else { return };
+                    collector = caught_up;
+                }
+            });
             for told in told {
                 match told {
                     Told::Collected(collected) => take(*collected),
-                    Told::Behind(collector) => collector.carry_on(&mut take),
+                    Told::Behind(mut collector) => {
+                        collector.catch_up(&mut take);
+                        // The other thread waits for it.
+                        drop(give_back.send(collector));
+                    }
                 }
             }
         });
     }
 
-    fn carry_on(mut self, mut take: impl FnMut(Collected)) {
-        while let Some(news) = self.next() {
-            self.read(news).into_iter().for_each(&mut take);
-        }
-    }
-
-    fn collect_in_the_gaps(mut self, tell: &Sender<Told<'r, 'p>>) {
-        run_in_the_gaps();
-        while let Some(news) = self.next() {
+    /// Whether it has fallen behind; else, that was all.
+    fn collect_until_behind(&mut self, tell: &Sender<Told<'r, 'p>>) -> bool {
+        while let Ok(news) = self.news.recv() {
             let told_at = news.told_at();
-            let collected = self.read(news);
-            // The calling thread listens until this one ends.
-            if let Some(collected) = collected {
+            if let Some(collected) = self.read(news) {
+                // The calling thread listens until this one ends.
                 drop(tell.send(Told::Collected(Box::new(collected))));
             }
             if monotonic_ns().saturating_sub(told_at) > BEHIND_NS {
-                drop(tell.send(Told::Behind(self)));
-                return;
+                return true;
             }
         }
+        false
     }
 
-    fn next(&self) -> Option<News> {
-        self.news.recv().ok()
+    /// Reads what is there.
+    fn catch_up(&mut self, take: &mut impl FnMut(Collected)) {
+        while let Ok(news) = self.news.try_recv() {
+            self.read(news).into_iter().for_each(&mut *take);
+        }
     }
 
     fn read(&mut self, news: News) -> Option<Collected> {
@@ -186,17 +198,18 @@ mod tests {
         exchange
     }
 
-    /// Whether it keeps up or has fallen behind at once: everything is collected, in order.
+    /// Whether it keeps up, or falls behind with each: everything is collected, in order.
     #[test]
     fn nothing_is_lost_when_it_falls_behind() {
         for age_ns in [0, 10 * BEHIND_NS] {
             let (tell, news) = channel();
             let start = OnceLock::from(1);
-            let ended = monotonic_ns().saturating_sub(age_ns);
-            for index in 0..100 {
-                tell.send(News::End(Box::new(exchange(index, ended)))).unwrap();
-            }
-            drop(tell);
+            let teller = std::thread::spawn(move || {
+                for index in 0..1000 {
+                    let ended = monotonic_ns().saturating_sub(age_ns);
+                    tell.send(News::End(Box::new(exchange(index, ended)))).unwrap();
+                }
+            });
             let mut indices = Vec::new();
             Collector::new(news, &start, false).collect(|collected| match collected {
                 Collected::Measured(timeline) => {
@@ -205,7 +218,8 @@ mod tests {
                 }
                 Collected::WarmUp(_) => panic!("dispatched after the start"),
             });
-            assert_eq!(indices, (0..100).collect::<Vec<_>>());
+            teller.join().unwrap();
+            assert_eq!(indices, (0..1000).collect::<Vec<_>>());
         }
     }
 }
