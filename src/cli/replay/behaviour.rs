@@ -13,7 +13,7 @@ use crate::timeline::Ns;
 #[command(next_help_heading = "Behaviour")]
 pub(in crate::cli) struct BehaviourArgs {
     /// Break each request off on purpose, after a time such as 500ms or so many tokens, such as 20tok
-    #[arg(long, value_name = "TIME|N tok")]
+    #[arg(long, value_name = "TIME|Ntok")]
     cancel_after: Option<After>,
     /// Break off only this share of the requests, the same ones in every run
     #[arg(long, value_name = "SHARE", default_value = "100%", requires = "cancel_after", value_parser = share)]
