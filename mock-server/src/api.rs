@@ -150,6 +150,15 @@ impl Server {
         id.truncate(self.traits().id_digits);
         id
     }
+
+    /// What an answer's id ends in: what the request's header or else its body asks for, or a fresh id.
+    fn id_suffix(&self, header: &[u8], body: Option<&str>) -> String {
+        match (header, body) {
+            (b"", None) => self.fresh_id(),
+            (b"", Some(id)) => id.to_owned(),
+            (id, _) => String::from_utf8_lossy(id).into_owned(),
+        }
+    }
 }
 
 /// The fingerprint that answers carry.
@@ -254,7 +263,7 @@ pub(crate) async fn answer(
 ) -> Result<Response<Reply>, BrokenBody> {
     let closes = head::closes(request.headers());
     let request_id = server.config.wire.enable_request_id_headers.then(|| {
-        let given = head::request_id(request.headers()).cloned();
+        let given = request.headers().get(head::REQUEST_ID).cloned();
         // Hex digits are always a valid header.
         given.or_else(|| HeaderValue::from_maybe_shared(server.fresh_digits()).ok())
     });
@@ -353,8 +362,12 @@ async fn route(
                 Route::Tokenize => {
                     tokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body))
                 }
-                Route::Responses => respond::respond(server, pacer, connection, &parts.headers, &body).await,
-                Route::Embeddings => respond::embed(server, pacer, connection, &parts.headers, &body).await,
+                Route::Responses => respond::respond(server, pacer, connection, &parts.headers, &body)
+                    .await
+                    .unwrap_or_else(refuse),
+                Route::Embeddings => respond::embed(server, pacer, connection, &parts.headers, &body)
+                    .await
+                    .unwrap_or_else(refuse),
                 _ => detokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body)),
             }
         }
