@@ -56,7 +56,7 @@ pub(super) async fn generate(
         Err(refusal) => return Ok(refuse(refusal)),
     };
     let question = Question { path: endpoint.path(), request_id, body };
-    let chunks = chunks(answer_to(server, &question, &asked), &asked.rules);
+    let chunks = chunks(answer_to(server, &question, key, &asked), &asked.rules);
 
     let id = format!("{}{}", endpoint.id_prefix(), server.id_suffix(request_id, asked.id.as_deref()));
     let steps = chunks.iter().map(|chunk| chunk.tokens_so_far).max().unwrap_or(0);
@@ -165,12 +165,17 @@ impl Remains {
 }
 
 /// The answer that the server was given for a question, or one of its own.
-fn answer_to<'a>(server: &'a Server, question: &Question<'_>, asked: &Request) -> Answer<'a> {
+fn answer_to<'a>(
+    server: &'a Server,
+    question: &Question<'_>,
+    key: RequestKey,
+    asked: &Request,
+) -> Answer<'a> {
     let given = server.config.answers.as_ref().and_then(|answers| answers.answer(question));
     given.unwrap_or_else(|| {
         let Question { path, request_id, body } = *question;
         text::answer(server.config.tokenizer.words(), server.config.seed, asked, |choice| match choice {
-            0 => RequestKey::new(path, request_id, body),
+            0 => key,
             // A choice of its own is a request of its own.
             choice => RequestKey::new(&format!("{path}#{choice}"), request_id, body),
         })
