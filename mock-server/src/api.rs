@@ -62,8 +62,11 @@ impl Server {
         Self { config, vocabulary, fingerprint, log, metrics, answers, under_way, driver }
     }
 
-    /// The same server, set otherwise. Metrics that name what has changed begin anew.
+    /// The same server, set otherwise, but for what is decided when it starts. Metrics that name what has changed begin
+    /// anew.
     pub(crate) fn with_config(&self, config: Config) -> Self {
+        let Config { tokenizer, engine, workers, truth_log, keep_records, spin_ns, .. } = self.config.clone();
+        let config = Config { tokenizer, engine, workers, truth_log, keep_records, spin_ns, ..config };
         let named = |config: &Config| (config.wire.profile, config.model.clone(), config.max_model_len);
         let metrics =
             if named(&config) == named(&self.config) { Arc::clone(&self.metrics) } else { metrics(&config) };
@@ -426,4 +429,25 @@ fn authorized(config: &Config, method: &Method, headers: &HeaderMap) -> bool {
     let Some(key) = &config.api_key else { return true };
     let given = headers.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
     method == Method::OPTIONS || given.strip_prefix(b"Bearer ").is_some_and(|given| given == key.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokentape_tokenizer::Tokenizer;
+
+    use super::*;
+    use crate::timing::Timing;
+
+    #[test]
+    fn what_is_decided_at_the_start_stays() {
+        let embedded = || Arc::new(Tokenizer::embedded().unwrap());
+        let config = Config::new("m", embedded(), Timing::fixed(0, 0));
+        let (log, _) = Log::new(None, config.truth_header(), 0).unwrap();
+        let server = Server::new(config.clone(), log, None);
+        let engine = Some(engine::Profile::load("fixed").unwrap());
+        let asked = Config { tokenizer: embedded(), engine, seed: 7, ..config.clone() };
+        let changed = server.with_config(asked).config;
+        assert!(Arc::ptr_eq(&changed.tokenizer, &config.tokenizer));
+        assert_eq!((changed.engine, changed.seed), (None, 7));
+    }
 }
