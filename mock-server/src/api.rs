@@ -129,16 +129,6 @@ impl Server {
         Ok(Pace::Engine(feed))
     }
 
-    /// The texts of an answer's tokens, as the insides of JSON strings: words are letters and a space.
-    fn answer_text(&self, key: &RequestKey, tokens: u32) -> Vec<&str> {
-        let mut random = timing::Stream::new(self.config.seed, Purpose::Text, key);
-        let words = self.config.tokenizer.words();
-        (0..tokens)
-            .filter_map(|_| words.get(usize::try_from(random.below(words.len() as u64)).ok()?))
-            .map(|word| word.text.as_str())
-            .collect()
-    }
-
     /// 32 random hex digits: unique within this server, and seeded.
     fn fresh_digits(&self) -> String {
         let number = self.answers.fetch_add(1, Ordering::Relaxed);

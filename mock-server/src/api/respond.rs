@@ -14,7 +14,7 @@ use crate::stream::Stream;
 use crate::timing::RequestKey;
 use crate::transport::Connection;
 use crate::truth::Record;
-use crate::{embeddings, responses};
+use crate::{embeddings, responses, text};
 
 /// Answers `/v1/responses`.
 pub(super) async fn respond(
@@ -29,7 +29,8 @@ pub(super) async fn respond(
     let arrival_ns = connection.arrival_ns();
     let asked = responses::parse(body, &server.config)?;
     let key = RequestKey::new(PATH, request_id(headers), body);
-    let tokens = server.answer_text(&key, asked.max_tokens);
+    // They stand as they are within JSON strings: words are letters and a space.
+    let tokens = text::texts(server.config.tokenizer.words(), server.config.seed, &key, asked.max_tokens);
     let id = asked.id.clone().unwrap_or_else(|| format!("resp_{}", server.fresh_digits()));
     let answer = responses::Answer {
         asked: &asked,
