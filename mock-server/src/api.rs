@@ -62,8 +62,11 @@ impl Server {
         Self { config, vocabulary, fingerprint, log, metrics, answers, under_way, driver }
     }
 
-    /// The same server, set otherwise. Metrics that name what has changed begin anew.
+    /// The same server, set otherwise, but for what is decided when it starts. Metrics that name what has changed begin
+    /// anew.
     pub(crate) fn with_config(&self, config: Config) -> Self {
+        let Config { tokenizer, engine, workers, truth_log, keep_records, spin_ns, .. } = self.config.clone();
+        let config = Config { tokenizer, engine, workers, truth_log, keep_records, spin_ns, ..config };
         let named = |config: &Config| (config.wire.profile, config.model.clone(), config.max_model_len);
         let metrics =
             if named(&config) == named(&self.config) { Arc::clone(&self.metrics) } else { metrics(&config) };
@@ -126,16 +129,6 @@ impl Server {
         Ok(Pace::Engine(feed))
     }
 
-    /// The texts of an answer's tokens, as the insides of JSON strings: words are letters and a space.
-    fn answer_text(&self, key: &RequestKey, tokens: u32) -> Vec<&str> {
-        let mut random = timing::Stream::new(self.config.seed, Purpose::Text, key);
-        let words = self.config.tokenizer.words();
-        (0..tokens)
-            .filter_map(|_| words.get(usize::try_from(random.below(words.len() as u64)).ok()?))
-            .map(|word| word.text.as_str())
-            .collect()
-    }
-
     /// 32 random hex digits: unique within this server, and seeded.
     fn fresh_digits(&self) -> String {
         let number = self.answers.fetch_add(1, Ordering::Relaxed);
@@ -149,6 +142,15 @@ impl Server {
         let mut id = self.fresh_digits();
         id.truncate(self.traits().id_digits);
         id
+    }
+
+    /// What an answer's id ends in: what the request's header or else its body asks for, or a fresh id.
+    fn id_suffix(&self, header: &[u8], body: Option<&str>) -> String {
+        match (header, body) {
+            (b"", None) => self.fresh_id(),
+            (b"", Some(id)) => id.to_owned(),
+            (id, _) => String::from_utf8_lossy(id).into_owned(),
+        }
     }
 }
 
@@ -254,7 +256,7 @@ pub(crate) async fn answer(
 ) -> Result<Response<Reply>, BrokenBody> {
     let closes = head::closes(request.headers());
     let request_id = server.config.wire.enable_request_id_headers.then(|| {
-        let given = head::request_id(request.headers()).cloned();
+        let given = request.headers().get(head::REQUEST_ID).cloned();
         // Hex digits are always a valid header.
         given.or_else(|| HeaderValue::from_maybe_shared(server.fresh_digits()).ok())
     });
@@ -353,8 +355,12 @@ async fn route(
                 Route::Tokenize => {
                     tokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body))
                 }
-                Route::Responses => respond::respond(server, pacer, connection, &parts.headers, &body).await,
-                Route::Embeddings => respond::embed(server, pacer, connection, &parts.headers, &body).await,
+                Route::Responses => respond::respond(server, pacer, connection, &parts.headers, &body)
+                    .await
+                    .unwrap_or_else(refuse),
+                Route::Embeddings => respond::embed(server, pacer, connection, &parts.headers, &body)
+                    .await
+                    .unwrap_or_else(refuse),
                 _ => detokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body)),
             }
         }
@@ -413,4 +419,25 @@ fn authorized(config: &Config, method: &Method, headers: &HeaderMap) -> bool {
     let Some(key) = &config.api_key else { return true };
     let given = headers.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
     method == Method::OPTIONS || given.strip_prefix(b"Bearer ").is_some_and(|given| given == key.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokentape_tokenizer::Tokenizer;
+
+    use super::*;
+    use crate::timing::Timing;
+
+    #[test]
+    fn what_is_decided_at_the_start_stays() {
+        let embedded = || Arc::new(Tokenizer::embedded().unwrap());
+        let config = Config::new("m", embedded(), Timing::fixed(0, 0));
+        let (log, _) = Log::new(None, config.truth_header(), 0).unwrap();
+        let server = Server::new(config.clone(), log, None);
+        let engine = Some(engine::Profile::load("fixed").unwrap());
+        let asked = Config { tokenizer: embedded(), engine, seed: 7, ..config.clone() };
+        let changed = server.with_config(asked).config;
+        assert!(Arc::ptr_eq(&changed.tokenizer, &config.tokenizer));
+        assert_eq!((changed.engine, changed.seed), (None, 7));
+    }
 }

@@ -13,6 +13,7 @@ pub(crate) enum Deadlines {
         /// Those to come.
         due_ns: std::vec::IntoIter<u64>,
         /// Counts the answer as under way.
+        #[expect(dead_code, reason = "what it does, it does when it is dropped")]
         ticket: Ticket,
     },
     /// Each event is due with a token, and the engine tells when tokens are.
@@ -58,19 +59,9 @@ impl Pace {
     /// The deadlines of events that each go out with a token, and the list of them as far as it is known. A token that
     /// there is none of counts as the last.
     pub(crate) fn deadlines(self, tokens: Vec<u32>) -> (Deadlines, Vec<u64>) {
-        match self {
-            Self::Engine(feed) => (Deadlines::Fed { tokens: tokens.into_iter(), feed }, Vec::new()),
-            Self::Model(token_due_ns, ticket) => {
-                let due = |token: u32| token_due_ns.get(token as usize).or(token_due_ns.last()).copied();
-                let due_ns: Vec<u64> =
-                    tokens.into_iter().map(|token| due(token).unwrap_or_default()).collect();
-                (Deadlines::Known { due_ns: due_ns.clone().into_iter(), ticket }, due_ns)
-            }
-        }
+        self.deadlines_after(0, 0, tokens)
     }
-}
 
-impl Pace {
     /// As [`Pace::deadlines`], but the first `opening` events are due at `at_ns`, where a model decides: an engine has
     /// no word on them, and they go out with its first token.
     pub(crate) fn deadlines_after(
@@ -79,13 +70,15 @@ impl Pace {
         at_ns: u64,
         tokens: Vec<u32>,
     ) -> (Deadlines, Vec<u64>) {
-        let (deadlines, mut due_ns) = self.deadlines(tokens);
-        due_ns.iter_mut().take(opening).for_each(|due_ns| *due_ns = at_ns);
-        match deadlines {
-            Deadlines::Known { ticket, .. } => {
+        match self {
+            Self::Engine(feed) => (Deadlines::Fed { tokens: tokens.into_iter(), feed }, Vec::new()),
+            Self::Model(token_due_ns, ticket) => {
+                let due = |token: u32| token_due_ns.get(token as usize).or(token_due_ns.last()).copied();
+                let mut due_ns: Vec<u64> =
+                    tokens.into_iter().map(|token| due(token).unwrap_or_default()).collect();
+                due_ns.iter_mut().take(opening).for_each(|due_ns| *due_ns = at_ns);
                 (Deadlines::Known { due_ns: due_ns.clone().into_iter(), ticket }, due_ns)
             }
-            fed @ Deadlines::Fed { .. } => (fed, due_ns),
         }
     }
 }

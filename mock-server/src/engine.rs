@@ -42,6 +42,14 @@ pub struct Request {
     pub tag: u32,
 }
 
+impl Request {
+    /// Whether a cache of `room` tokens ever has room for it. A prompt of no token counts as one, and so does an answer.
+    fn check(&self, room: u64) -> Result<(), TooLong> {
+        let tokens = u64::from(self.prompt_tokens.max(1)) + u64::from(self.max_tokens.max(1));
+        if tokens > room { Err(TooLong { tokens, room }) } else { Ok(()) }
+    }
+}
+
 /// Names a sequence of one engine.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Id {
@@ -193,11 +201,7 @@ impl Engine {
         if !self.profile.cache.prefix_caching {
             request.prefix = Box::default();
         }
-        let tokens = u64::from(request.prompt_tokens) + u64::from(request.max_tokens);
-        let room = self.profile.cache.tokens();
-        if tokens > room {
-            return Err(TooLong { tokens, room });
-        }
+        request.check(self.profile.cache.tokens())?;
         let place = self.vacant.pop().unwrap_or_else(|| {
             self.sequences.push(Sequence::default());
             // A sequence takes more than a byte, so there are never 2^32 of them.

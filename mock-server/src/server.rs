@@ -154,8 +154,8 @@ impl Shared {
     /// never some of each.
     pub(crate) fn change(&self, config: Config, settings: Option<Settings>) {
         let mut current = self.lock();
-        current.0.log().change(monotonic_ns(), config.truth_header());
         let server = Arc::new(current.0.with_config(config));
+        server.log().change(monotonic_ns(), server.config().truth_header());
         *current = (server, settings);
     }
 

@@ -8,6 +8,7 @@ use clap::{Arg, ArgMatches, Command, FromArgMatches};
 use serde_json::{Map, Value};
 
 use crate::args::Flags;
+use crate::timing::Law;
 
 /// What is decided when the server starts.
 const FIXED: [&str; 9] =
@@ -77,9 +78,9 @@ impl Settings {
         self.0.keys().map(String::as_str).find(|name| FIXED.contains(name))
     }
 
-    /// The first of these whose value names a file. A flag may, but what comes over the network opens none.
+    /// The first of these whose value names a file.
     pub(crate) fn needs_file(&self) -> Option<&str> {
-        let is_file = |values: &[String]| values.iter().any(|value| value.trim().starts_with("empirical"));
+        let is_file = |values: &[String]| values.iter().any(|value| Law::names_file(value));
         let found = self.0.iter().find(|(name, values)| LAWS.contains(&name.as_str()) && is_file(values));
         found.map(|(name, _)| name.as_str())
     }
@@ -157,7 +158,6 @@ fn flags() -> impl Iterator<Item = Arg> {
 mod tests {
     use super::*;
     use crate::profile::Profile;
-    use crate::timing::Law;
 
     fn toml(text: &str) -> Result<Flags, String> {
         Settings::of_toml(text)?.parse()

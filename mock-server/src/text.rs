@@ -32,10 +32,21 @@ pub(crate) fn answer<'a>(
     Answer { outputs }
 }
 
-/// A word drawn at random. All are equally likely, and so say the log-probabilities.
-fn token<'a>(words: &'a [Word], random: &mut Stream, alternatives: Option<usize>) -> Option<Token<'a>> {
+/// The texts of an answer of one choice, where they are all that is told.
+pub(crate) fn texts<'a>(words: &'a [Word], seed: u64, key: &RequestKey, tokens: u32) -> Vec<&'a str> {
+    let mut random = Stream::new(seed, Purpose::Text, key);
+    (0..tokens).filter_map(|_| drawn(words, &mut random)).map(|(_, word)| word.text.as_str()).collect()
+}
+
+/// A word drawn at random, and its place.
+fn drawn<'a>(words: &'a [Word], random: &mut Stream) -> Option<(usize, &'a Word)> {
     let place = usize::try_from(random.below(words.len() as u64)).ok()?;
-    let word = words.get(place)?;
+    words.get(place).map(|word| (place, word))
+}
+
+/// A token drawn at random. All are equally likely, and so say the log-probabilities.
+fn token<'a>(words: &'a [Word], random: &mut Stream, alternatives: Option<usize>) -> Option<Token<'a>> {
+    let (place, word) = drawn(words, random)?;
     let text = |word: &'a Word| Cow::Borrowed(word.text.as_str());
     let logprob = alternatives.map(|alternatives| {
         let logprob = -(words.len() as f64).ln();

@@ -36,8 +36,7 @@ impl Timing {
     pub(crate) fn for_request(&self, headers: &HeaderMap) -> Result<Self, String> {
         let mut timing = self.clone();
         let asked = |name: &&str| headers.get(*name).map(|value| value.to_str().unwrap_or_default());
-        // What a client sends opens no file here.
-        if ["x-mock-ttft", "x-mock-itl"].iter().filter_map(asked).any(|text| text.starts_with("empirical")) {
+        if ["x-mock-ttft", "x-mock-itl"].iter().filter_map(asked).any(Law::names_file) {
             return Err("x-mock-ttft and x-mock-itl take no law from a file".to_owned());
         }
         if let Some(text) = asked(&"x-mock-ttft") {

@@ -117,8 +117,9 @@ impl Connection {
     /// hyper's buffer is empty: what was under way is written.
     fn flushed(&self) {
         let Some(part) = self.under_way.take() else { return };
-        let entry = self.entry.take();
-        if let Some(mut entry) = entry {
+        // Changed where it is: this is done for every event, and moving an entry out and back copies it twice.
+        let mut slot = self.entry.borrow_mut();
+        if let Some(entry) = slot.as_mut() {
             match part {
                 Part::Head => entry.record.head_ns = Some(self.write_ns.get()),
                 Part::Event => entry.record.written_ns.push(self.write_ns.get()),
@@ -126,10 +127,10 @@ impl Connection {
                     entry.record.written_ns.extend(std::iter::repeat_n(self.write_ns.get(), count));
                 }
             }
-            if !entry.is_complete() {
-                self.entry.replace(Some(entry));
-            }
         }
+        let ended = slot.take_if(|entry| entry.is_complete());
+        drop(slot);
+        drop(ended);
         let waiting = self.waiting.take();
         if let Some(waker) = waiting {
             waker.wake();

@@ -10,7 +10,7 @@ use tokentape::run::Run;
 use tokentape_mock::faults;
 use tokentape_mock::truth::{self, Outcome, Record};
 
-use crate::support::{LENIENT, Mock, shown, tape, tokentape};
+use crate::support::{LENIENT, Mock, request, shown, tape, tokentape};
 
 /// The document whose tables are checked.
 const DOCUMENT: &str = include_str!("../../docs/mock-faults.md");
@@ -245,18 +245,9 @@ fn metrics_count_what_was_sent() {
         });
         lines.filter_map(|line| Some(line.split_once("status=")?.1.to_owned())).collect()
     };
-    let settled = (0..1000)
-        .map(|_| get(&mock, "/metrics"))
-        .find(|metrics| counted(metrics) == ["\"5xx\"} 2.0", "\"2xx\"} 2.0"]);
-    let metrics = settled.unwrap_or_else(|| panic!("{:?}", counted(&get(&mock, "/metrics"))));
+    let scrape = || request(&mock.url, "GET", "/metrics", "").1;
+    let settled =
+        (0..1000).map(|_| scrape()).find(|metrics| counted(metrics) == ["\"5xx\"} 2.0", "\"2xx\"} 2.0"]);
+    let metrics = settled.unwrap_or_else(|| panic!("{:?}", counted(&scrape())));
     assert!(metrics.contains("vllm:num_requests_running{engine=\"0\",model_name=\"tokentape\"} 0.0"));
-}
-
-fn get(mock: &Mock, path: &str) -> String {
-    let mut socket = TcpStream::connect(mock.url.strip_prefix("http://").unwrap()).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    write!(socket, "GET {path} HTTP/1.1\r\nhost: m\r\nconnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
-    answer
 }

@@ -1,28 +1,13 @@
 //! The mock server's settings file, its `/admin`, and what it says of itself in the end.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Read;
 use std::path::Path;
 use std::process::Output;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokentape_mock::truth::{self, EventKind, Line};
 
-use crate::support::{Mock, failed, good, tape, tokentape};
-
-/// One request on a connection of its own: the status and the body.
-fn request(url: &str, method: &str, path: &str, body: &str) -> (u16, String) {
-    let mut socket = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let head =
-        format!("{method} {path} HTTP/1.1\r\nhost: m\r\nconnection: close\r\ncontent-type: application/json");
-    socket.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-}
+use crate::support::{Mock, failed, good, request, tape, tokentape};
 
 fn json_of(url: &str, path: &str) -> Value {
     let (status, body) = request(url, "GET", path, "");

@@ -1,10 +1,11 @@
 //! What the integration tests share: the binary, the mock server, and a server that answers by script.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 /// Thresholds that no client is too slow for, however busy the machine that runs the tests.
 pub(crate) const LENIENT: &str =
@@ -91,6 +92,19 @@ impl Drop for Mock {
         drop(self.process.kill());
         drop(self.process.wait());
     }
+}
+
+/// One request on a connection of its own: the status and the body.
+pub(crate) fn request(url: &str, method: &str, path: &str, body: &str) -> (u16, String) {
+    let mut socket = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nhost: m\r\nconnection: close\r\ncontent-type: application/json");
+    socket.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 /// Sends a signal to a child process.

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::HeaderValue;
 use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body_util::Either;
@@ -24,7 +23,7 @@ use crate::stream::Stream;
 use crate::text;
 use crate::timing::{self, Purpose, RequestKey};
 use crate::transport::{Connection, Part};
-use crate::truth::{EventKind, Record};
+use crate::truth::{Entry, EventKind, Record};
 use crate::wire::{self, Endpoint, Frames, Times};
 
 /// A request whose body has been read.
@@ -49,7 +48,7 @@ pub(super) async fn generate(
         Ok(asked) => asked,
         Err(refusal) => return Ok(refuse(refusal)),
     };
-    let request_id = head::request_id(&parts.headers).map_or(&b""[..], HeaderValue::as_bytes);
+    let request_id = head::request_id(&parts.headers);
     let key = RequestKey::new(endpoint.path(), request_id, body);
     let mut random = timing::Stream::new(config.seed, Purpose::Fault, &key);
     let faults = match server.faults(&parts.headers, &mut random) {
@@ -57,14 +56,9 @@ pub(super) async fn generate(
         Err(refusal) => return Ok(refuse(refusal)),
     };
     let question = Question { path: endpoint.path(), request_id, body };
-    let chunks = chunks(answer_to(server, &question, &asked), &asked.rules);
+    let chunks = chunks(answer_to(server, &question, key, &asked), &asked.rules);
 
-    let suffix = match (request_id, &asked.id) {
-        (b"", None) => server.fresh_id(),
-        (b"", Some(id)) => id.clone(),
-        (id, _) => String::from_utf8_lossy(id).into_owned(),
-    };
-    let id = format!("{}{suffix}", endpoint.id_prefix());
+    let id = format!("{}{}", endpoint.id_prefix(), server.id_suffix(request_id, asked.id.as_deref()));
     let steps = chunks.iter().map(|chunk| chunk.tokens_so_far).max().unwrap_or(0);
     let prompt_tokens = asked.prompts.iter().map(|prompt| prompt.tokens).sum();
     let pace = match server.pace(&parts.headers, &key, arrival_ns, (prompt_tokens, steps), body) {
@@ -122,10 +116,23 @@ pub(super) async fn generate(
         connection.begin(entry.observed_by(observation));
         return Ok(streamed(Either::Left(Stream::new(frames, deadlines, pacer, connection))));
     }
-    let body = wire::body(&answer);
-    let (mut deadlines, due_ns) = pace.deadlines(vec![steps.saturating_sub(1)]);
-    let entry = server.log.begin(Record { events: vec![EventKind::Body], due_ns, ..record });
-    connection.begin(entry.observed_by(observation));
+    let entry = server.log.begin(record).observed_by(observation);
+    Ok(whole(&pacer, &connection, entry, (pace, steps.saturating_sub(1)), wire::body(&answer)).await)
+}
+
+/// One body, when that token is due. The record is without its event.
+pub(super) async fn whole(
+    pacer: &Pacer,
+    connection: &Connection,
+    mut entry: Entry,
+    (pace, token): (Pace, u32),
+    body: String,
+) -> Response<Reply> {
+    let arrival_ns = entry.record.arrival_ns;
+    let (mut deadlines, due_ns) = pace.deadlines(vec![token]);
+    entry.record.events = vec![EventKind::Body];
+    entry.record.due_ns = due_ns;
+    connection.begin(entry);
     let due_ns = poll_fn(|cx| deadlines.poll_next(cx)).await.unwrap_or(arrival_ns);
     if deadlines.is_fed() {
         connection.due(due_ns);
@@ -133,7 +140,7 @@ pub(super) async fn generate(
     pacer.sleep_until(due_ns).await;
     let response = json(StatusCode::OK, body);
     connection.hand_over(Part::Event);
-    Ok(response)
+    response
 }
 
 /// When a stream's events are due, and the list of that as far as it is known.
@@ -158,12 +165,17 @@ impl Remains {
 }
 
 /// The answer that the server was given for a question, or one of its own.
-fn answer_to<'a>(server: &'a Server, question: &Question<'_>, asked: &Request) -> Answer<'a> {
+fn answer_to<'a>(
+    server: &'a Server,
+    question: &Question<'_>,
+    key: RequestKey,
+    asked: &Request,
+) -> Answer<'a> {
     let given = server.config.answers.as_ref().and_then(|answers| answers.answer(question));
     given.unwrap_or_else(|| {
         let Question { path, request_id, body } = *question;
         text::answer(server.config.tokenizer.words(), server.config.seed, asked, |choice| match choice {
-            0 => RequestKey::new(path, request_id, body),
+            0 => key,
             // A choice of its own is a request of its own.
             choice => RequestKey::new(&format!("{path}#{choice}"), request_id, body),
         })

@@ -23,7 +23,7 @@ const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=1.0.0
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const BY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub(crate) fn streamed(body: Either<Stream, Faulted>) -> Response<Reply> {
     // hyper adds `transfer-encoding: chunked` at the end, where uvicorn has it.
@@ -124,8 +124,9 @@ pub(crate) fn closes(headers: &HeaderMap) -> bool {
     headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
-pub(crate) fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
-    headers.get(REQUEST_ID)
+/// The request's `X-Request-Id`, empty where it brought none.
+pub(crate) fn request_id(headers: &HeaderMap) -> &[u8] {
+    headers.get(REQUEST_ID).map_or(&[], HeaderValue::as_bytes)
 }
 
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {

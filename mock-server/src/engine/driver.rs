@@ -52,10 +52,7 @@ impl Driver {
 
     /// Hands a request to the engine; the deadlines of its tokens come through the feed.
     pub(crate) fn submit(&self, at_ns: u64, request: Request) -> Result<Feed, TooLong> {
-        let tokens = u64::from(request.prompt_tokens) + u64::from(request.max_tokens);
-        if tokens > self.room {
-            return Err(TooLong { tokens, room: self.room });
-        }
+        request.check(self.room)?;
         let feed = Feed::default();
         // The thread outlives every driver.
         self.arrivals.send(Arrival { at_ns, request, feed: feed.clone() }).unwrap_or_default();
@@ -197,6 +194,17 @@ mod tests {
         drop(feed);
         desk.step(desk.free_ns);
         assert_eq!((desk.due_ns(), desk.engine.cache_usage()), (None, 0.0));
+    }
+
+    /// What the engine would refuse is refused before: nobody would ever push to its feed.
+    #[test]
+    fn what_never_fits_is_refused_at_once() {
+        let (driver, thread) = Driver::start(Profile::load("fixed").unwrap()).unwrap();
+        let prompt_tokens = u32::try_from(driver.room).unwrap();
+        let error = driver.submit(0, Request { prompt_tokens, ..Request::default() }).unwrap_err();
+        assert_eq!(error, TooLong { tokens: driver.room + 1, room: driver.room });
+        drop(driver);
+        thread.join().unwrap();
     }
 
     #[test]

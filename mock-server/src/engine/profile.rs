@@ -85,31 +85,36 @@ pub enum StepTime {
         #[serde(default)]
         context_token_ns: f64,
     },
-    /// The larger of computing and of reading memory (Williams, Waterman, Patterson, "Roofline: an insightful visual
-    /// performance model for multicore architectures", CACM 52(4), 2009), and an overhead:
-    /// `max(FLOPs / FLOP/s, bytes / bytes/s) + overhead`, with
-    /// `FLOPs = 2 * parameters * tokens + attention_flops * (token, context) pairs` and
-    /// `bytes = weight_bytes + kv_bytes_per_token * (context read + tokens written)`.
-    Roofline {
-        /// Parameters that a token is multiplied with.
-        parameters: f64,
-        /// Bytes of weights read in a step.
-        weight_bytes: f64,
-        /// Bytes of keys and values of one token: 2 * layers * KV heads * head size * bytes of a number.
-        kv_bytes_per_token: f64,
-        /// FLOPs of one token attending to one other: 4 * layers * heads * head size.
-        attention_flops: f64,
-        /// The hardware's FLOPs a second, dense.
-        flops_per_s: f64,
-        /// The share of them that is reached.
-        compute_efficiency: f64,
-        /// The memory's bytes a second.
-        memory_bytes_per_s: f64,
-        /// The share of them that is reached.
-        memory_efficiency: f64,
-        /// What every step takes besides, in ns: scheduling, launching, sampling, communication.
-        overhead_ns: f64,
-    },
+    /// What the hardware can do at most: for times that are reckoned.
+    Roofline(Roofline),
+}
+
+/// The larger of computing and of reading memory (Williams, Waterman, Patterson, "Roofline: an insightful visual
+/// performance model for multicore architectures", CACM 52(4), 2009), and an overhead:
+/// `max(FLOPs / FLOP/s, bytes / bytes/s) + overhead`, with
+/// `FLOPs = 2 * parameters * tokens + attention_flops * (token, context) pairs` and
+/// `bytes = weight_bytes + kv_bytes_per_token * (context read + tokens written)`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Roofline {
+    /// Parameters that a token is multiplied with.
+    pub parameters: f64,
+    /// Bytes of weights read in a step.
+    pub weight_bytes: f64,
+    /// Bytes of keys and values of one token: 2 * layers * KV heads * head size * bytes of a number.
+    pub kv_bytes_per_token: f64,
+    /// FLOPs of one token attending to one other: 4 * layers * heads * head size.
+    pub attention_flops: f64,
+    /// The hardware's FLOPs a second, dense.
+    pub flops_per_s: f64,
+    /// The share of them that is reached.
+    pub compute_efficiency: f64,
+    /// The memory's bytes a second.
+    pub memory_bytes_per_s: f64,
+    /// The share of them that is reached.
+    pub memory_efficiency: f64,
+    /// What every step takes besides, in ns: scheduling, launching, sampling, communication.
+    pub overhead_ns: f64,
 }
 
 /// Speculative decoding: a decoding sequence computes some drafted tokens along with its next one, and keeps those up to
@@ -189,25 +194,19 @@ impl StepTime {
                     + sequence_ns * load.decoding as f64
                     + context_token_ns * load.decoding_context as f64
             }
-            Self::Roofline {
-                parameters,
-                weight_bytes,
-                kv_bytes_per_token,
-                attention_flops,
-                flops_per_s,
-                compute_efficiency,
-                memory_bytes_per_s,
-                memory_efficiency,
-                overhead_ns,
-            } => {
-                let flops = 2.0 * parameters * load.tokens as f64 + attention_flops * load.pairs as f64;
-                let bytes = weight_bytes + kv_bytes_per_token * (load.context + load.tokens) as f64;
-                let computing = flops / (flops_per_s * compute_efficiency);
-                let reading = bytes / (memory_bytes_per_s * memory_efficiency);
-                computing.max(reading) * 1e9 + overhead_ns
-            }
+            Self::Roofline(hardware) => hardware.duration_ns(load),
         };
         (ns.round() as u64).max(SHORTEST_STEP_NS)
+    }
+}
+
+impl Roofline {
+    fn duration_ns(&self, load: &Load) -> f64 {
+        let flops = 2.0 * self.parameters * load.tokens as f64 + self.attention_flops * load.pairs as f64;
+        let bytes = self.weight_bytes + self.kv_bytes_per_token * (load.context + load.tokens) as f64;
+        let computing = flops / (self.flops_per_s * self.compute_efficiency);
+        let reading = bytes / (self.memory_bytes_per_s * self.memory_efficiency);
+        computing.max(reading) * 1e9 + self.overhead_ns
     }
 }
 
@@ -290,22 +289,13 @@ impl Profile {
             StepTime::Linear { base_ns, prefill_ns, prompt_token_ns, sequence_ns, context_token_ns } => {
                 &[*base_ns, *prefill_ns, *prompt_token_ns, *sequence_ns, *context_token_ns]
             }
-            StepTime::Roofline {
-                parameters,
-                weight_bytes,
-                kv_bytes_per_token,
-                attention_flops,
-                flops_per_s,
-                compute_efficiency,
-                memory_bytes_per_s,
-                memory_efficiency,
-                overhead_ns,
-            } => {
-                let rates = [*flops_per_s, *compute_efficiency, *memory_bytes_per_s, *memory_efficiency];
+            StepTime::Roofline(it) => {
+                let rates =
+                    [it.flops_per_s, it.compute_efficiency, it.memory_bytes_per_s, it.memory_efficiency];
                 if rates.iter().any(|rate| *rate <= 0.0) {
                     return Err("its rates and efficiencies must be above 0");
                 }
-                &[*parameters, *weight_bytes, *kv_bytes_per_token, *attention_flops, *overhead_ns]
+                &[it.parameters, it.weight_bytes, it.kv_bytes_per_token, it.attention_flops, it.overhead_ns]
             }
         };
         // JSON has neither infinities nor NaN.
@@ -373,6 +363,10 @@ mod tests {
         let mut bad = good.clone();
         bad.speculation = Some(Speculation { tokens: 1, acceptance: 1.5 });
         assert!(of(&bad).contains("acceptance"));
+        let text = Profile::load("h100-llama-3.1-8b").unwrap().to_json();
+        let of = |from: &str, to: &str| Profile::parse("p", &text.replace(from, to)).unwrap_err().to_string();
+        assert!(of("\"compute_efficiency\": 0.6", "\"compute_efficiency\": 0.0").contains("must be above 0"));
+        assert!(of("\"weight_bytes\"", "\"weights\"").contains("unknown field `weights`"));
         assert!(Profile::load("no-such").unwrap_err().to_string().contains("h100-llama-3.1-8b"));
         assert!(Profile::parse("p", "{}").unwrap_err().to_string().contains("missing field"));
     }

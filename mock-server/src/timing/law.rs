@@ -76,6 +76,11 @@ impl Law {
         Ok(law)
     }
 
+    /// Whether these words name a file. A flag's may, but what comes over the network opens none.
+    pub(crate) fn names_file(text: &str) -> bool {
+        text.trim_start().starts_with("empirical")
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         let (name, rest) = text.split_once(':').unwrap_or(("fixed", text));
         let mut parts = rest.split(',');

@@ -95,7 +95,8 @@ impl Log {
     }
 
     /// Begins a record; it goes to the log when it is dropped.
-    pub(crate) fn begin(&self, record: Record) -> Entry {
+    pub(crate) fn begin(&self, mut record: Record) -> Entry {
+        record.written_ns.reserve(record.events.len());
         Entry { record, log: self.clone(), observation: None }
     }
 
