@@ -177,27 +177,27 @@ impl Args {
         };
         let mut writer = RunWriter::create(folder, self.force)?;
         let mut timelines: Vec<Timeline> = Vec::new();
-        let mut summary = self.summary_only.then(Summary::new);
+        let mut summary = self.summary_only.then(Summary::default);
         let report = simulate::run(workload, &options, &mut server, &mut |flight| -> Result<(), Failure> {
+            let timeline = answer::timeline(flight);
             if let Some(summary) = &mut summary {
-                summary.add(flight);
+                summary.add(&timeline);
                 return Ok(());
             }
-            let timeline = answer::timeline(flight);
             writer.timeline(&timeline)?;
             timelines.push(timeline);
             Ok(())
         })?;
         timelines.sort_by_key(|timeline| timeline.index);
-        let rate = traffic.shape.and_then(|shape| shape.rate());
+        let measurement = Measurement {
+            timelines: &timelines,
+            duration_ns: report.duration_ns,
+            concurrency: traffic.concurrency,
+            request_rate: traffic.shape.and_then(|shape| shape.rate()),
+        };
         let metrics = match summary {
-            Some(summary) => summary.metrics(&report, traffic.concurrency, rate),
-            None => native::calculate(&Measurement {
-                timelines: &timelines,
-                duration_ns: report.duration_ns,
-                concurrency: traffic.concurrency,
-                request_rate: rate,
-            }),
+            Some(summary) => summary.metrics(&measurement, report.peak_concurrency),
+            None => native::calculate(&measurement),
         };
         let counts = Counts {
             requests: report.ended,
