@@ -16,8 +16,6 @@ use crate::timeline::Ns;
 pub struct Item {
     /// Its index in the tape.
     pub index: u64,
-    /// Its place in the workload.
-    pub place: usize,
     /// When it arrives, in ns from the tape's start.
     pub offset_ns: Ns,
     /// The prompt's tokens, by the tape's count.
