@@ -55,7 +55,8 @@ pub(super) struct Args {
     /// The run's folder, made here; of a sweep, the folder of its runs' folders
     #[arg(short, long, value_name = "RUN")]
     output: PathBuf,
-    /// Keep no timelines: summary.json alone, from histograms (percentiles within 0.1 %), in little memory
+    /// Keep no timelines: summary.json alone, from histograms (percentiles within 0.1 % of the value at their rank,
+    /// not interpolated), in little memory
     #[arg(long)]
     summary_only: bool,
     /// Replace a run that is there already
