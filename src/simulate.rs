@@ -15,7 +15,7 @@ pub mod summary;
 pub mod workload;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use tokentape_mock::engine::Totals;
 
@@ -127,12 +127,13 @@ struct Simulation<'a> {
     next_head: usize,
     /// Later turns whose time is known.
     turns: BinaryHeap<Turn>,
-    /// Free slots, the one free for longest first; with no limit, the one with the lowest number.
-    free: std::collections::VecDeque<u32>,
+    /// Free slots, the one free for longest first; with no limit, the one that was freed last.
+    free: VecDeque<u32>,
     slots: u32,
+    /// By tag.
     flights: Vec<Flight>,
+    /// Tags of flights that have ended.
     vacant: Vec<u32>,
-    in_flight: u64,
     /// When the client can send again.
     ready_ns: Ns,
     report: Report,
@@ -150,7 +151,6 @@ impl<'a> Simulation<'a> {
             slots: options.concurrency.unwrap_or(0),
             flights: Vec::new(),
             vacant: Vec::new(),
-            in_flight: 0,
             ready_ns: 0,
             report: Report::default(),
         }
@@ -218,17 +218,16 @@ impl<'a> Simulation<'a> {
             // A flight takes more than a byte, so there are never 2^32 of them.
             u32::try_from(self.flights.len() - 1).unwrap_or(u32::MAX)
         });
-        self.in_flight += 1;
+        let others = (self.flights.len() - self.vacant.len()) as u64 - 1;
         self.ready_ns = self.now_ns.saturating_add(self.options.gap_ns);
-        self.report.peak_concurrency = self.report.peak_concurrency.max(self.in_flight);
+        self.report.peak_concurrency = self.report.peak_concurrency.max(others + 1);
         let flight = &mut self.flights[tag as usize];
         flight.item = std::mem::take(&mut self.items[place]);
-        flight.item.place = place;
         flight.slot = slot;
         (flight.scheduled_ns, flight.dispatched_ns) = (scheduled_ns, self.now_ns);
         flight.tokens_ns.clear();
         flight.cached_tokens = None;
-        server.submit(self.now_ns, tag, &mut flight.item, self.in_flight - 1)
+        server.submit(self.now_ns, tag, &mut flight.item, others)
     }
 
     fn arrived<E>(&mut self, token: Token, ended: &mut dyn FnMut(&Flight) -> Result<(), E>) -> Result<(), E> {
@@ -243,7 +242,6 @@ impl<'a> Simulation<'a> {
         let (slot, next) = (flight.slot, flight.item.next_turn);
         let sent_offset_ns = flight.item.offset_ns;
         self.vacant.push(token.tag);
-        self.in_flight -= 1;
         self.report.ended += 1;
         self.report.duration_ns = self.now_ns;
         let Some(place) = next.map(|place| place as usize) else {

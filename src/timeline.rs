@@ -386,6 +386,12 @@ impl Timeline {
         if self.outcome == Outcome::NotSent { 0 } else { self.attempts.len().max(1) as u64 }
     }
 
+    /// The prompt's tokens: the server's count, else the tape's.
+    #[must_use]
+    pub fn prompt_tokens(&self) -> Option<u32> {
+        self.usage.map(|usage| usage.prompt_tokens).or(self.input_tokens)
+    }
+
     /// What the server said, as far as its reader wanted to hear: nothing where the request failed.
     #[must_use]
     pub fn answer(&self) -> Option<&str> {

@@ -64,8 +64,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "NAME|FILE", value_parser = Profile::named,
           conflicts_with_all = ["ttft", "itl", "jitter_millipercent"])]
     pub(crate) engine: Option<Profile>,
-    /// What to do to answers on purpose: KIND[:ARG][@10%|@1/20], such as rst:5@1/20; several with commas between them
-    /// (docs/mock-faults.md lists them). A request's header `x-mock-fault` takes its place.
+    /// What to do to answers on purpose: KIND[:ARG[:ARG]][@10%|@1/20], such as rst:5@1/20; several with commas between
+    /// them (docs/mock-faults.md lists them). A request's header `x-mock-fault` takes its place.
     #[arg(long = "fault", value_name = "FAULT", value_delimiter = ',')]
     pub(crate) faults: Vec<Rule>,
     /// The seed of texts, jitter and ids.

@@ -1,5 +1,6 @@
 //! `tokentape simulate`: what a tape would come to, from an engine on a simulated clock.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::simulate::summary::Summary;
 use crate::simulate::workload::{self, Unfit};
 use crate::simulate::{self, Options, Refused, answer};
 use crate::tape;
-use crate::timeline::Timeline;
+use crate::timeline::{Ns, Timeline};
 
 /// Send a tape to the mock's engine on a simulated clock: the same report without the wait
 #[derive(Debug, clap::Args)]
@@ -54,7 +55,8 @@ pub(super) struct Args {
     /// The run's folder, made here; of a sweep, the folder of its runs' folders
     #[arg(short, long, value_name = "RUN")]
     output: PathBuf,
-    /// Keep no timelines: summary.json alone, from histograms (percentiles within 0.1 %), in little memory
+    /// Keep no timelines: summary.json alone, from histograms (percentiles within 0.1 % of the value at their rank,
+    /// not interpolated), in little memory
     #[arg(long)]
     summary_only: bool,
     /// Replace a run that is there already
@@ -78,8 +80,12 @@ pub(super) fn exec(args: Args) -> Outcome {
     if points.iter().any(|point| point.traffic.slots == Slots::Static) {
         return Err(Failure::usage("--slots static is for replay; here slots are taken in turn"));
     }
+    // An engine that is missing should be told before a large tape is read.
+    args.server()?;
+    // --from and --to are the same for all.
+    let load = args.load(points.first().and_then(|point| point.traffic.window.as_ref()))?;
     if let [point] = &points[..] {
-        let (info, figures) = args.simulate(&point.traffic, &args.output)?;
+        let (info, figures) = args.simulate(load, &point.traffic, &args.output)?;
         output::print(&if args.json {
             figures.json()
         } else {
@@ -89,7 +95,7 @@ pub(super) fn exec(args: Args) -> Outcome {
     }
     let mut sweep = Sweep::new(None);
     for point in &points {
-        let (info, figures) = args.simulate(&point.traffic, &args.output.join(&point.name))?;
+        let (info, figures) = args.simulate(load.clone(), &point.traffic, &args.output.join(&point.name))?;
         sweep.push(&point.name, &info, figures.0, None);
     }
     output::print(&if args.json { sweep.json() } else { sweep.table() })?;
@@ -97,6 +103,14 @@ pub(super) fn exec(args: Args) -> Outcome {
         output::print(&format!("runs left in {}\n", args.output.display()))?;
     }
     Ok(())
+}
+
+/// What is sent.
+#[derive(Clone)]
+struct Load {
+    requests: workload::Workload,
+    /// What `run.json` says of it.
+    told: Workload,
 }
 
 /// The native figures of a run, which are calculated already.
@@ -133,41 +147,40 @@ impl Args {
     }
 
     /// The tape's part that is asked for.
-    fn workload(&self, reader: &tape::Reader, traffic: &Asked) -> Result<workload::Workload, Failure> {
+    fn load(&self, window: Option<&Range<Ns>>) -> Result<Load, Failure> {
+        let reader = tape::Reader::open(&self.tape)?;
         let caches = self.engine.as_ref().map(|profile| profile.cache).filter(|cache| cache.prefix_caching);
-        let window = traffic.window.clone();
-        let requests = reader.requests().map(|request| request.map_err(Failure::from)).filter(|request| {
-            let offset_ns = request.as_ref().map(|request| request.offset_ns);
-            window
-                .as_ref()
-                .is_none_or(|window| offset_ns.map_or(true, |offset_ns| window.contains(&offset_ns)))
-        });
-        let workload =
-            workload::Workload::new(requests, self.requests, caches.map_or(0, |cache| cache.block_tokens))?;
-        if workload.items.is_empty() {
+        let is_within = |offset_ns: Ns| window.is_none_or(|window| window.contains(&offset_ns));
+        let requests = reader
+            .requests()
+            .map(|request| request.map_err(Failure::from))
+            .filter(|request| request.as_ref().map_or(true, |request| is_within(request.offset_ns)));
+        let block_tokens = caches.map_or(0, |cache| cache.block_tokens);
+        let requests = workload::Workload::new(requests, self.requests, block_tokens)?;
+        if requests.items.is_empty() {
             return Err(Failure::usage("there is no request in this part of the tape"));
         }
-        Ok(workload)
-    }
-
-    fn simulate(&self, traffic: &Asked, folder: &Path) -> Result<(RunInfo, Figures), Failure> {
-        let mut server = self.server()?;
-        let reader = tape::Reader::open(&self.tape)?;
-        let workload = self.workload(&reader, traffic)?;
-        let is_whole = workload.items.len() as u64 == reader.footer().requests;
-        if is_whole && workload.digest != reader.footer().workload_digest {
+        let footer = reader.footer();
+        let is_whole = requests.items.len() as u64 == footer.requests;
+        if is_whole && requests.digest != footer.workload_digest {
             let path = self.tape.display();
             return Err(Failure::input(format_args!(
                 "{path}: its requests do not match its digest; see tokentape verify"
             )));
         }
-        let sent = Workload {
-            workload_digest: workload.digest.clone(),
-            wire_digest: workload.digest.clone(),
-            tape_digest: is_whole.then(|| workload.digest.clone()),
+        let told = Workload {
+            workload_digest: requests.digest.clone(),
+            wire_digest: requests.digest.clone(),
+            tape_digest: is_whole.then(|| requests.digest.clone()),
             ..Workload::of(&self.tape, reader.header())
         };
-        let schedule = traffic.shape.map(|shape| shape.offsets(&workload.offsets())).transpose()?;
+        Ok(Load { requests, told })
+    }
+
+    fn simulate(&self, load: Load, traffic: &Asked, folder: &Path) -> Result<(RunInfo, Figures), Failure> {
+        let mut server = self.server()?;
+        let Load { requests, told } = load;
+        let schedule = traffic.shape.map(|shape| shape.offsets(&requests.offsets())).transpose()?;
         let until = traffic.duration.map(|duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
         let options = Options {
             concurrency: traffic.concurrency,
@@ -177,27 +190,27 @@ impl Args {
         };
         let mut writer = RunWriter::create(folder, self.force)?;
         let mut timelines: Vec<Timeline> = Vec::new();
-        let mut summary = self.summary_only.then(Summary::new);
-        let report = simulate::run(workload, &options, &mut server, &mut |flight| -> Result<(), Failure> {
+        let mut summary = self.summary_only.then(Summary::default);
+        let report = simulate::run(requests, &options, &mut server, &mut |flight| -> Result<(), Failure> {
+            let timeline = answer::timeline(flight);
             if let Some(summary) = &mut summary {
-                summary.add(flight);
+                summary.add(&timeline);
                 return Ok(());
             }
-            let timeline = answer::timeline(flight);
             writer.timeline(&timeline)?;
             timelines.push(timeline);
             Ok(())
         })?;
         timelines.sort_by_key(|timeline| timeline.index);
-        let rate = traffic.shape.and_then(|shape| shape.rate());
+        let measurement = Measurement {
+            timelines: &timelines,
+            duration_ns: report.duration_ns,
+            concurrency: traffic.concurrency,
+            request_rate: traffic.shape.and_then(|shape| shape.rate()),
+        };
         let metrics = match summary {
-            Some(summary) => summary.metrics(&report, traffic.concurrency, rate),
-            None => native::calculate(&Measurement {
-                timelines: &timelines,
-                duration_ns: report.duration_ns,
-                concurrency: traffic.concurrency,
-                request_rate: rate,
-            }),
+            Some(summary) => summary.metrics(&measurement, report.peak_concurrency),
+            None => native::calculate(&measurement),
         };
         let counts = Counts {
             requests: report.ended,
@@ -205,7 +218,7 @@ impl Args {
             left_out: report.left_out,
             ..Counts::default()
         };
-        let mut info = self.info(sent, traffic, counts, report.duration_ns);
+        let mut info = self.info(told, traffic, counts, report.duration_ns);
         // The client has no part in it: it takes no time.
         let client = Client { kernel_stamps: true, ..Client::default() };
         info.verdict = Verdict::of(

@@ -1,9 +1,9 @@
 //! tokentape's own definitions.
 //!
-//! - An **output event** is a server-sent event that carries output of the model ([`Facts::is_output`]): text,
-//!   reasoning or a tool call; or empty text without a role, which is a token that cannot be shown yet (half a
-//!   character) or ever (the end of text). The opening event that only names the role, the finish event with an empty
-//!   delta and the usage event are none.
+//! - An **output event** is a server-sent event that carries output of the model
+//!   ([`Facts::is_output`](crate::timeline::Facts::is_output)): text, reasoning or a tool call; or empty text without a
+//!   role, which is a token that cannot be shown yet (half a character) or ever (the end of text). The opening event
+//!   that only names the role, the finish event with an empty delta and the usage event are none.
 //! - **TTFT**, time to first token: the first output event, from the send.
 //! - **ITL**, inter-token latency: the gaps between the consecutive output events of one choice of a request, pooled
 //!   over choices and requests.
@@ -23,37 +23,21 @@
 //! for throughput; a request that was broken off on purpose is counted, and no more.
 //! Statistics are those of numpy 2.3 and later: population standard deviation, percentiles interpolated linearly.
 
+mod counts;
 mod firsts;
-
-use std::collections::BTreeMap;
+mod latencies;
 
 use serde::Serialize;
 
+pub(super) use self::counts::output_tokens;
+pub use self::counts::{Requests, Tokens};
+use self::firsts::FirstTimes;
 pub use self::firsts::Firsts;
+pub(super) use self::latencies::output_events;
+pub use self::latencies::{Latencies, Samples, Values};
 use super::Measurement;
 use super::stats::{self, Numpy};
-use crate::timeline::{Facts, Ns, Outcome, Timeline};
-
-/// The latencies of a run's successful requests, in nanoseconds, in tape order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Samples {
-    /// First output event, from the send.
-    pub ttft_ns: Vec<f64>,
-    /// First output event, from the scheduled time.
-    pub ttft_from_scheduled_ns: Vec<f64>,
-    /// Gaps between output events.
-    pub itl_ns: Vec<f64>,
-    /// Time per output token after the first.
-    pub tpot_ns: Vec<f64>,
-    /// End of the response, from the send.
-    pub e2el_ns: Vec<f64>,
-    /// End of the response, from the scheduled time.
-    pub e2el_from_scheduled_ns: Vec<f64>,
-    /// First output event, from the last send.
-    pub ttft_from_last_attempt_ns: Vec<f64>,
-    /// End of the response, from the last send.
-    pub e2el_from_last_attempt_ns: Vec<f64>,
-}
+use crate::timeline::{Ns, Outcome, Timeline};
 
 /// The figures of a run. Serialised, this is the JSON report: the field names, with their units, are its keys.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -100,56 +84,6 @@ pub struct Metrics {
     /// End-to-end latency from the last attempt; none where every request was sent once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub e2el_from_last_attempt_ms: Option<Distribution>,
-}
-
-/// How many requests there were, and how they ended; `total = succeeded + failed + cancelled_on_purpose + cancelled +
-/// not_sent`.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
-pub struct Requests {
-    /// All of them.
-    pub total: u64,
-    /// Complete responses with at least one token.
-    pub succeeded: u64,
-    /// Failed by themselves.
-    pub failed: u64,
-    /// The failures by [`Outcome::kind`].
-    pub failed_by_kind: BTreeMap<&'static str, u64>,
-    /// Broken off on purpose.
-    pub cancelled_on_purpose: u64,
-    /// Cut off by an interruption of the run.
-    pub cancelled: u64,
-    /// Never sent.
-    pub not_sent: u64,
-    /// How often they were sent, all attempts together.
-    pub attempts: u64,
-    /// Sent more than once.
-    pub retried: u64,
-}
-
-/// Token and event counts of the successful requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Tokens {
-    /// Prompt tokens: the server's counts, else the tape's.
-    pub input: u64,
-    /// Output tokens: the server's counts, else the number of output events.
-    pub output: u64,
-    /// Of the input, tokens that the server had in its prefix cache; absent where it told for no request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cached: Option<u64>,
-    /// Of the output, tokens of reasoning; absent where the server told for no request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reasoning: Option<u64>,
-    /// Requests whose output tokens are a count of events, because the server sent no count.
-    pub requests_without_usage: u64,
-    /// Output events.
-    pub output_events: u64,
-    /// Output events that share their socket read with another of the same choice: their gap of 0 says nothing about
-    /// the server.
-    pub merged_read_events: u64,
-    /// `merged_read_events / output_events`.
-    pub merged_read_share: f64,
-    /// Output events with nothing to see: tokens that cannot be shown yet, or ever.
-    pub silent_events: u64,
 }
 
 /// The statistics of one quantity, in the unit that ends its key; all 0 where `count` is 0.
@@ -210,39 +144,69 @@ impl Distribution {
     }
 }
 
+/// The figures so far, to which requests are added one by one; `V` is how the values of a latency are kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally<V> {
+    requests: Requests,
+    tokens: Tokens,
+    latencies: Latencies<V>,
+    firsts: FirstTimes<V>,
+}
+
+impl<V: Values> Tally<V> {
+    /// Adds a request that has ended, one way or another.
+    pub fn add(&mut self, timeline: &Timeline) {
+        self.requests.add(timeline);
+        if timeline.outcome.is_success() {
+            self.tokens.add(timeline);
+            self.latencies.add(timeline);
+            self.firsts.add(timeline);
+        }
+    }
+
+    /// The figures over a run's window and under its limits, with this many requests in flight at most; the run's
+    /// timelines are not looked at.
+    #[must_use]
+    pub fn metrics(self, run: &Measurement<'_>, peak_concurrency: u64) -> Metrics {
+        let Self { requests, tokens, latencies, firsts } = self;
+        let window_s = run.duration_s();
+        let rate = |count: u64| {
+            if window_s > 0.0 { count as f64 / window_s } else { 0.0 }
+        };
+        let last_attempt = |values: V| (requests.retried > 0).then(|| values.distribution());
+        Metrics {
+            dialect: super::Dialect::Native.name(),
+            window_s,
+            concurrency_limit: run.concurrency,
+            request_rate_per_s: run.request_rate,
+            peak_concurrency,
+            request_throughput_per_s: rate(requests.succeeded),
+            input_throughput_tokens_per_s: rate(tokens.input),
+            output_throughput_tokens_per_s: rate(tokens.output),
+            total_throughput_tokens_per_s: rate(tokens.input + tokens.output),
+            ttft_from_last_attempt_ms: last_attempt(latencies.ttft_from_last_attempt_ns),
+            e2el_from_last_attempt_ms: last_attempt(latencies.e2el_from_last_attempt_ns),
+            requests,
+            tokens,
+            ttft_ms: latencies.ttft_ns.distribution(),
+            ttft_from_scheduled_ms: latencies.ttft_from_scheduled_ns.distribution(),
+            first_ms: firsts.firsts(),
+            itl_ms: latencies.itl_ns.distribution(),
+            tpot_ms: latencies.tpot_ns.distribution(),
+            e2el_ms: latencies.e2el_ns.distribution(),
+            e2el_from_scheduled_ms: latencies.e2el_from_scheduled_ns.distribution(),
+        }
+    }
+}
+
 /// The run's figures.
 #[must_use]
 pub fn calculate(measurement: &Measurement<'_>) -> Metrics {
-    let samples = samples(measurement);
-    let requests = count_requests(measurement.timelines);
-    let tokens = count_tokens(measurement.timelines);
-    let window_s = measurement.duration_s();
-    let rate = |count: u64| {
-        if window_s > 0.0 { count as f64 / window_s } else { 0.0 }
-    };
-    let last_attempt = |ns: Vec<f64>| (requests.retried > 0).then(|| Distribution::of(ns));
-    Metrics {
-        dialect: super::Dialect::Native.name(),
-        window_s,
-        concurrency_limit: measurement.concurrency,
-        request_rate_per_s: measurement.request_rate,
-        peak_concurrency: peak_concurrency(measurement.timelines),
-        request_throughput_per_s: rate(requests.succeeded),
-        input_throughput_tokens_per_s: rate(tokens.input),
-        output_throughput_tokens_per_s: rate(tokens.output),
-        total_throughput_tokens_per_s: rate(tokens.input + tokens.output),
-        ttft_from_last_attempt_ms: last_attempt(samples.ttft_from_last_attempt_ns),
-        e2el_from_last_attempt_ms: last_attempt(samples.e2el_from_last_attempt_ns),
-        requests,
-        tokens,
-        ttft_ms: Distribution::of(samples.ttft_ns),
-        ttft_from_scheduled_ms: Distribution::of(samples.ttft_from_scheduled_ns),
-        first_ms: Firsts::of(measurement),
-        itl_ms: Distribution::of(samples.itl_ns),
-        tpot_ms: Distribution::of(samples.tpot_ns),
-        e2el_ms: Distribution::of(samples.e2el_ns),
-        e2el_from_scheduled_ms: Distribution::of(samples.e2el_from_scheduled_ns),
+    let mut tally = Tally::<Vec<f64>>::default();
+    for timeline in measurement.timelines {
+        tally.add(timeline);
     }
+    tally.metrics(measurement, peak_concurrency(measurement.timelines))
 }
 
 /// The latencies behind the figures.
@@ -255,130 +219,8 @@ pub fn samples(measurement: &Measurement<'_>) -> Samples {
     samples
 }
 
-impl Samples {
-    /// Adds one successful request.
-    pub(super) fn add(&mut self, timeline: &Timeline) {
-        let since_send = |at: Ns| at.saturating_sub(timeline.dispatched_ns) as f64;
-        let since_last = |at: Ns| at.saturating_sub(timeline.last_dispatched_ns()) as f64;
-        let since_schedule = |at: Ns| at.saturating_sub(timeline.scheduled_ns) as f64;
-
-        if let Some(first) = output_events(timeline).next() {
-            let first = timeline.event_ns(first);
-            self.ttft_ns.push(since_send(first));
-            self.ttft_from_scheduled_ns.push(since_schedule(first));
-            self.ttft_from_last_attempt_ns.push(since_last(first));
-            let mut span = 0;
-            let choices = outputs_by_choice(timeline);
-            for outputs in &choices {
-                let at = |i: usize| timeline.event_ns(i);
-                let gaps = outputs.windows(2).map(|pair| at(pair[1]).saturating_sub(at(pair[0])));
-                self.itl_ns.extend(gaps.map(|gap| gap as f64));
-                span += at(outputs[outputs.len() - 1]).saturating_sub(at(outputs[0]));
-            }
-            let after_first = output_tokens(timeline).count.saturating_sub(choices.len() as u64);
-            if after_first > 0 {
-                self.tpot_ns.push(span as f64 / after_first as f64);
-            }
-        }
-        let end = response_end(timeline);
-        self.e2el_ns.push(since_send(end));
-        self.e2el_from_scheduled_ns.push(since_schedule(end));
-        self.e2el_from_last_attempt_ns.push(since_last(end));
-    }
-}
-
 pub(super) fn succeeded(timelines: &[Timeline]) -> impl Iterator<Item = &Timeline> {
     timelines.iter().filter(|timeline| timeline.outcome.is_success())
-}
-
-/// The indices of the output events.
-pub(super) fn output_events(timeline: &Timeline) -> impl Iterator<Item = usize> + '_ {
-    let facts = &timeline.events.facts;
-    (0..facts.len()).filter(|&i| facts[i].is_output())
-}
-
-/// The indices of the output events of each choice that has any.
-fn outputs_by_choice(timeline: &Timeline) -> Vec<Vec<usize>> {
-    let mut choices: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-    for i in output_events(timeline) {
-        choices.entry(timeline.events.choice(i)).or_default().push(i);
-    }
-    choices.into_values().collect()
-}
-
-/// The `[DONE]` event, else the last event, else the end of the body.
-fn response_end(timeline: &Timeline) -> Ns {
-    let facts = &timeline.events.facts;
-    let done = facts.iter().rposition(|facts| facts.has(Facts::DONE));
-    let last = || facts.iter().rposition(|facts| !facts.has(Facts::COMMENT));
-    done.or_else(last).map_or(timeline.end_ns, |i| timeline.event_ns(i))
-}
-
-/// A request's output tokens.
-pub(super) struct OutputTokens {
-    pub(super) count: u64,
-    /// Whether the server said so.
-    from_server: bool,
-}
-
-pub(super) fn output_tokens(timeline: &Timeline) -> OutputTokens {
-    let usage = timeline.usage.map(|usage| usage.completion_tokens);
-    match usage.or(timeline.events.tokens.last().copied()) {
-        Some(count) => OutputTokens { count: u64::from(count), from_server: true },
-        None => OutputTokens { count: output_events(timeline).count() as u64, from_server: false },
-    }
-}
-
-fn count_requests(timelines: &[Timeline]) -> Requests {
-    let mut requests = Requests { total: timelines.len() as u64, ..Requests::default() };
-    for timeline in timelines {
-        requests.attempts += timeline.times_sent();
-        requests.retried += u64::from(timeline.times_sent() > 1);
-        match &timeline.outcome {
-            Outcome::Success => requests.succeeded += 1,
-            Outcome::Cancelled => requests.cancelled += 1,
-            Outcome::CancelledOnPurpose => requests.cancelled_on_purpose += 1,
-            Outcome::NotSent => requests.not_sent += 1,
-            failure => {
-                requests.failed += 1;
-                *requests.failed_by_kind.entry(failure.kind()).or_default() += 1;
-            }
-        }
-    }
-    requests
-}
-
-fn count_tokens(timelines: &[Timeline]) -> Tokens {
-    let mut tokens = Tokens::default();
-    for timeline in succeeded(timelines) {
-        let prompt = timeline.usage.map(|usage| usage.prompt_tokens).or(timeline.input_tokens);
-        tokens.input += u64::from(prompt.unwrap_or(0));
-        let output = output_tokens(timeline);
-        tokens.output += output.count;
-        tokens.requests_without_usage += u64::from(!output.from_server);
-
-        let told = |sum: &mut Option<u64>, count: Option<u32>| {
-            if let Some(count) = count {
-                *sum.get_or_insert_default() += u64::from(count);
-            }
-        };
-        told(&mut tokens.cached, timeline.usage.and_then(|usage| usage.cached_tokens));
-        told(&mut tokens.reasoning, timeline.usage.and_then(|usage| usage.reasoning_tokens));
-
-        let read = |i: usize| timeline.events.read[i];
-        for outputs in outputs_by_choice(timeline) {
-            tokens.output_events += outputs.len() as u64;
-            let merged = outputs.chunk_by(|a, b| read(*a) == read(*b)).map(<[usize]>::len);
-            tokens.merged_read_events += merged.filter(|&events| events > 1).sum::<usize>() as u64;
-        }
-
-        let silent = |facts: &&Facts| facts.is_output() && !facts.is_visible();
-        tokens.silent_events += timeline.events.facts.iter().filter(silent).count() as u64;
-    }
-    if tokens.output_events > 0 {
-        tokens.merged_read_share = tokens.merged_read_events as f64 / tokens.output_events as f64;
-    }
-    tokens
 }
 
 /// The most requests between send and end at one moment. One that ends in the nanosecond in which another is sent
@@ -402,8 +244,10 @@ pub(super) fn peak_concurrency(timelines: &[Timeline]) -> u64 {
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "small whole numbers are exact")]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::timeline::{Attempt, Events, Reads, Usage};
+    use crate::timeline::{Attempt, Events, Facts, Reads, Usage};
 
     const ROLE: Facts = Facts::JSON.with(Facts::CHOICES).with(Facts::ROLE).with(Facts::EMPTY_CONTENT);
     const TEXT: Facts = Facts::JSON.with(Facts::CHOICES).with(Facts::CONTENT);

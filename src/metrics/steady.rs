@@ -82,8 +82,7 @@ impl Window {
             let share = outputs.iter().filter(|at| is_within(**at)).count() as f64 / outputs.len() as f64;
             came.output += native::output_tokens(timeline).count as f64 * share;
             if is_within(outputs[0]) {
-                let prompt = timeline.usage.map(|usage| usage.prompt_tokens).or(timeline.input_tokens);
-                came.input += f64::from(prompt.unwrap_or(0));
+                came.input += f64::from(timeline.prompt_tokens().unwrap_or(0));
             }
         }
         came

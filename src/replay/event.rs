@@ -6,6 +6,7 @@
 
 mod chunk;
 pub mod document;
+mod message;
 mod typed;
 mod usage;
 

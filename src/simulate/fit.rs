@@ -41,7 +41,7 @@ pub fn fit(name: &str, timelines: &[Timeline], like: &Profile) -> Option<(Profil
             gaps.add(decoding(pair[0].midpoint(pair[1])), (pair[1] - pair[0]) as f64);
         }
         let usage = timeline.usage.unwrap_or_default();
-        let prompt = timeline.usage.map(|usage| usage.prompt_tokens).or(timeline.input_tokens);
+        let prompt = timeline.prompt_tokens();
         if let (Some(first), Some(prompt)) = (tokens.first(), prompt) {
             let uncached = prompt.saturating_sub(usage.cached_tokens.unwrap_or(0));
             first_tokens.add(f64::from(uncached), first.saturating_sub(timeline.dispatched_ns) as f64);

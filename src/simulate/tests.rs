@@ -142,11 +142,11 @@ proptest! {
         }
         let options = Options { concurrency: Some(concurrency), ..Options::default() };
         let (report, flights) = flights(workload, &options, &mut Server::timing(timing, seed));
-        let mut summary = summary::Summary::new();
-        for flight in &flights {
-            summary.add(flight);
-        }
         let timelines: Vec<_> = flights.iter().map(answer::timeline).collect();
+        let mut summary = summary::Summary::default();
+        for timeline in &timelines {
+            summary.add(timeline);
+        }
         let measurement = crate::metrics::Measurement {
             timelines: &timelines,
             duration_ns: report.duration_ns,
@@ -155,7 +155,7 @@ proptest! {
         };
         let exact = native::calculate(&measurement);
         let samples = native::samples(&measurement);
-        let near = summary.metrics(&report, Some(concurrency), None);
+        let near = summary.metrics(&measurement, report.peak_concurrency);
         prop_assert_eq!((&near.requests, near.tokens, near.peak_concurrency), (&exact.requests, exact.tokens, exact.peak_concurrency));
         for (near, exact, values_ns) in [
             (near.ttft_ms, exact.ttft_ms, &samples.ttft_ns),

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use memchr::memmem;
 use serde::Deserialize;
 use tokentape_mock::engine;
 
@@ -16,8 +15,6 @@ use crate::timeline::Ns;
 pub struct Item {
     /// Its index in the tape.
     pub index: u64,
-    /// Its place in the workload.
-    pub place: usize,
     /// When it arrives, in ns from the tape's start.
     pub offset_ns: Ns,
     /// The prompt's tokens, by the tape's count.
@@ -109,7 +106,9 @@ fn item(request: &Request, block_tokens: u32) -> Result<Item, Unfit> {
     let prompt_tokens = request.input_tokens.ok_or_else(|| {
         unfit("the tape has no count of its prompt's tokens, which the engine needs; import or generate it anew")
     })?;
-    let output_tokens = request.output_tokens.or_else(|| asked(body)).ok_or_else(|| {
+    // What is of another shape asks for nothing.
+    let asked: Asked = serde_json::from_slice(body).unwrap_or_default();
+    let output_tokens = request.output_tokens.or_else(|| asked.limit()).ok_or_else(|| {
         unfit("neither the tape nor its body says how many tokens are asked for (max_tokens), which the engine needs")
     })?;
     Ok(Item {
@@ -126,31 +125,38 @@ fn item(request: &Request, block_tokens: u32) -> Result<Item, Unfit> {
         form: Form {
             is_completion: request.path.ends_with("/completions")
                 && !request.path.ends_with("/chat/completions"),
-            is_stream: says(body, b"\"stream\"", b"true"),
-            has_usage: says(body, b"\"include_usage\"", b"true"),
+            is_stream: asked.stream.unwrap_or(false),
+            has_usage: asked.has_usage() || request.path.ends_with("/responses"),
         },
         ..Item::default()
     })
 }
 
-/// Whether a key stands in the body with this value. A look at the bytes, in place of parsing a million bodies: it takes
-/// a quoted look-alike within a string for the real one only where that has no escaped quotes, which JSON forbids.
-fn says(body: &[u8], key: &[u8], value: &[u8]) -> bool {
-    memmem::find_iter(body, key).any(|at| {
-        let rest = body[at + key.len()..].trim_ascii_start();
-        rest.strip_prefix(b":").is_some_and(|rest| rest.trim_ascii_start().starts_with(value))
-    })
+/// What a body asks for.
+#[derive(Default, Deserialize)]
+struct Asked {
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    max_completion_tokens: Option<u32>,
+    max_output_tokens: Option<u32>,
+    max_tokens: Option<u32>,
 }
 
-/// The limit that a body asks for.
-fn asked(body: &[u8]) -> Option<u32> {
-    #[derive(Deserialize)]
-    struct Limits {
-        max_completion_tokens: Option<u32>,
-        max_tokens: Option<u32>,
+#[derive(Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+impl Asked {
+    /// The limit on the answer's tokens, under the name of any endpoint.
+    fn limit(&self) -> Option<u32> {
+        self.max_completion_tokens.or(self.max_output_tokens).or(self.max_tokens)
     }
-    let limits: Limits = serde_json::from_slice(body).ok()?;
-    limits.max_completion_tokens.or(limits.max_tokens)
+
+    /// Whether the stream is to end with the token counts.
+    fn has_usage(&self) -> bool {
+        self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
+    }
 }
 
 #[cfg(test)]
@@ -182,6 +188,16 @@ mod tests {
         let form = |is_stream, has_usage| Form { is_completion: false, is_stream, has_usage };
         assert_eq!((items[0].form, items[1].form), (form(false, false), form(true, true)));
         assert_eq!(items[0].output_tokens, 7);
+        // Another object's keys are not the body's.
+        let nested = r#"{"metadata":{"stream":true,"include_usage":true},"max_tokens":7}"#;
+        // The responses API counts unasked.
+        let responses = Request {
+            path: "/v1/responses".to_owned(),
+            ..request(1, r#"{"stream":true,"max_output_tokens":9}"#, None)
+        };
+        let items = workload(vec![request(0, nested, None), responses]).unwrap().items;
+        assert_eq!((items[0].form, items[1].form), (form(false, false), form(true, true)));
+        assert_eq!(items[1].output_tokens, 9);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(in crate::cli) struct BehaviourArgs {
         value_name = "KIND[,KIND...]",
         value_delimiter = ',',
         requires = "retries",
-        default_values_t = [RetryOn::Connect, RetryOn::Status, RetryOn::Timeout]
+        default_value = "connect,status,timeout"
     )]
     retry_on: Vec<RetryOn>,
     /// The wait before a retry, doubled with each; longer where the server's Retry-After says so

@@ -133,7 +133,7 @@ fn slope(record: &Record) -> Option<f64> {
             .filter(|timeline| timeline.outcome.is_success())
             .filter_map(|timeline| {
                 let first = timeline.stamped_events().find(|(_, facts)| facts.is_output())?.0;
-                let tokens = timeline.usage.map(|usage| usage.prompt_tokens).or(timeline.input_tokens)?;
+                let tokens = timeline.prompt_tokens()?;
                 Some((f64::from(tokens), first.saturating_sub(timeline.dispatched_ns) as f64 / 1e6))
             })
             .collect(),

@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Distribution, succeeded};
-use crate::metrics::Measurement;
-use crate::timeline::{Facts, Ns, Timeline};
+use super::{Distribution, Values};
+use crate::timeline::{Facts, Timeline};
 
 /// Times from the send, in milliseconds, of the successful requests whose response brought such a thing; absent where
 /// none did.
@@ -27,24 +26,46 @@ pub struct Firsts {
     pub tool_call: Option<Distribution>,
 }
 
-impl Firsts {
-    pub(super) fn of(measurement: &Measurement<'_>) -> Self {
-        let times = |first: &dyn Fn(&Timeline) -> Option<Ns>| {
-            let since_send = |timeline: &Timeline| {
-                first(timeline).map(|at| at.saturating_sub(timeline.dispatched_ns) as f64)
-            };
-            let times: Vec<f64> = succeeded(measurement.timelines).filter_map(since_send).collect();
-            (!times.is_empty()).then(|| Distribution::of(times))
-        };
-        Self {
-            byte: times(&Timeline::first_byte_ns),
-            event: times(&|timeline| timeline.first_event_ns(|facts| !facts.has(Facts::COMMENT))),
-            content: times(&|timeline| timeline.first_event_ns(|facts| facts.has(Facts::CONTENT))),
-            reasoning: times(&|timeline| timeline.first_event_ns(Facts::is_reasoning)),
-            tool_call: times(&|timeline| timeline.first_event_ns(|facts| facts.has(Facts::TOOL_CALL))),
+/// The times behind [`Firsts`], in nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct FirstTimes<V> {
+    byte: V,
+    event: V,
+    content: V,
+    reasoning: V,
+    tool_call: V,
+}
+
+impl<V: Values> FirstTimes<V> {
+    /// Adds one successful request.
+    pub(super) fn add(&mut self, timeline: &Timeline) {
+        let event = |is_wanted: fn(Facts) -> bool| timeline.first_event_ns(is_wanted);
+        for (times, first_ns) in [
+            (&mut self.byte, timeline.first_byte_ns()),
+            (&mut self.event, event(|facts| !facts.has(Facts::COMMENT))),
+            (&mut self.content, event(|facts| facts.has(Facts::CONTENT))),
+            (&mut self.reasoning, event(Facts::is_reasoning)),
+            (&mut self.tool_call, event(|facts| facts.has(Facts::TOOL_CALL))),
+        ] {
+            if let Some(at_ns) = first_ns {
+                times.add(at_ns.saturating_sub(timeline.dispatched_ns) as f64);
+            }
         }
     }
 
+    pub(super) fn firsts(self) -> Firsts {
+        let some = |times: V| Some(times.distribution()).filter(|distribution| distribution.count > 0);
+        Firsts {
+            byte: some(self.byte),
+            event: some(self.event),
+            content: some(self.content),
+            reasoning: some(self.reasoning),
+            tool_call: some(self.tool_call),
+        }
+    }
+}
+
+impl Firsts {
     /// Whether there are kinds of output that a reader may want told apart: anything but text.
     #[must_use]
     pub fn has_kinds(&self) -> bool {
@@ -81,10 +102,15 @@ mod tests {
         };
         let plain =
             Timeline { reads: request.reads.clone(), outcome: Outcome::Success, ..Timeline::default() };
-        let timelines = [request, plain];
-        let measurement =
-            Measurement { timelines: &timelines, duration_ns: 1, concurrency: None, request_rate: None };
-        let Firsts { byte, event, content, reasoning, tool_call } = Firsts::of(&measurement);
+        let firsts = |timelines: &[&Timeline]| {
+            let mut times = FirstTimes::<Vec<f64>>::default();
+            for timeline in timelines {
+                times.add(timeline);
+            }
+            times.firsts()
+        };
+        let both = firsts(&[&request, &plain]);
+        let Firsts { byte, event, content, reasoning, tool_call } = both;
         let one = |distribution: Option<Distribution>| {
             let Distribution { count, mean, .. } = distribution.unwrap();
             assert_eq!(count, 1);
@@ -92,8 +118,8 @@ mod tests {
         };
         assert_eq!(byte.unwrap().count, 2);
         assert_eq!([one(event), one(reasoning), one(content), one(tool_call)], [2.0, 3.0, 5.0, 6.0]);
-        assert!(Firsts::of(&measurement).has_kinds());
-        let none = Firsts::of(&Measurement { timelines: &timelines[1..], ..measurement });
+        assert!(both.has_kinds());
+        let none = firsts(&[&plain]);
         assert_eq!((none.event, none.has_kinds()), (None, false));
     }
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::message::Message;
 use super::usage::Counts;
 use super::{Meaning, is_filled, lenient};
 use crate::timeline::{Facts, ServerTimes};
@@ -35,27 +36,11 @@ struct Choice<'a> {
     #[serde(borrow, default)]
     index: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    delta: Option<Delta<'a>>,
+    delta: Option<Message<'a>>,
     #[serde(borrow, default)]
     text: Option<&'a RawValue>,
     #[serde(borrow, default)]
     finish_reason: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-struct Delta<'a> {
-    #[serde(borrow, default)]
-    role: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    reasoning: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    reasoning_content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    tool_calls: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    function_call: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -96,12 +81,9 @@ impl<'a> Chunk<'a> {
             set(text.is_some_and(|text| text.get() == "\"\""), Facts::EMPTY_CONTENT);
             if let Some(delta) = delta {
                 set(delta.role.is_some(), Facts::ROLE);
-                set(delta.reasoning.is_some_and(is_filled), Facts::REASONING);
-                set(delta.reasoning_content.is_some_and(is_filled), Facts::REASONING_CONTENT);
-                set(
-                    [delta.tool_calls, delta.function_call].into_iter().flatten().any(is_filled),
-                    Facts::TOOL_CALL,
-                );
+                set(delta.has_reasoning(), Facts::REASONING);
+                set(delta.has_reasoning_content(), Facts::REASONING_CONTENT);
+                set(delta.has_call(), Facts::TOOL_CALL);
             }
             set(choice.finish_reason.is_some(), Facts::FINISH);
             finish_reason = choice.finish_reason;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::message::Message;
 use super::typed::Outline;
 use super::usage::Counts;
 use super::{is_filled, lenient};
@@ -52,20 +53,6 @@ struct Choice<'a> {
     text: Option<&'a RawValue>,
     #[serde(borrow, default)]
     finish_reason: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    reasoning: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    reasoning_content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    tool_calls: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    function_call: Option<&'a RawValue>,
 }
 
 /// An item of the responses API's output.
@@ -120,10 +107,9 @@ impl Document {
     fn add_choice(&mut self, choice: Choice<'_>) {
         let message = choice.message.as_ref();
         self.add_text(message.and_then(|message| message.content).or(choice.text));
-        let others = message.into_iter().flat_map(|message| {
-            [message.reasoning, message.reasoning_content, message.tool_calls, message.function_call]
+        self.has_output |= message.is_some_and(|message| {
+            message.has_reasoning() || message.has_reasoning_content() || message.has_call()
         });
-        self.has_output |= others.flatten().any(is_filled);
         self.finish_reason = choice.finish_reason.map(Cow::into_owned).or(self.finish_reason.take());
     }
 
