@@ -278,6 +278,20 @@ impl<'a> Writer<'a> {
         self.shape() >= shape && self.shape() != Shape::OpenAi
     }
 
+    /// Adds what vLLM's bytes have from `shape` on.
+    fn push_since(&mut self, shape: Shape, text: &str) {
+        if self.is_vllm_since(shape) {
+            self.text.push_str(text);
+        }
+    }
+
+    /// `OpenAI` has the key in every event, where usage was asked for.
+    fn usage_to_come(&mut self) {
+        if self.answer.usage != UsageMode::Never {
+            self.text.push_str(",\"usage\":null");
+        }
+    }
+
     fn event(&mut self, kind: EventKind, rest: impl FnOnce(&mut Self)) {
         let start = self.text.len();
         self.text.push_str("data: ");
@@ -453,14 +467,13 @@ impl<'a> Writer<'a> {
             self.text.push('}');
             return;
         }
-        let second = self.is_vllm_since(Shape::Second);
         if chat {
             self.text.push_str(",\"prompt_logprobs\":null,\"prompt_token_ids\":");
             self.prompt_ids(0, self.answer.return_token_ids);
-            self.text.push_str(if second { ",\"prompt_text\":null" } else { "" });
+            self.push_since(Shape::Second, ",\"prompt_text\":null");
         }
         self.text.push_str(",\"kv_transfer_params\":null");
-        self.text.push_str(if second { ",\"ec_transfer_params\":null" } else { "" });
+        self.push_since(Shape::Second, ",\"ec_transfer_params\":null");
         self.times(true);
         self.text.push('}');
     }

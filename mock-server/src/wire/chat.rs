@@ -105,9 +105,7 @@ impl Writer<'_> {
 
     fn open_tool(&mut self, choice: usize, named: Option<(&str, &str)>) {
         self.open_delta(choice);
-        if self.is_vllm_since(Shape::Second) {
-            self.text.push_str("\"content\":null,");
-        }
+        self.push_since(Shape::Second, "\"content\":null,");
         self.text.push_str("\"tool_calls\":[{");
         if let Some((name, id)) = named {
             self.text.push_str("\"id\":");
@@ -146,24 +144,20 @@ impl Writer<'_> {
         }
         if self.shape() == Shape::OpenAi {
             self.text.push_str("}]");
-            self.text.push_str(if answer.usage == UsageMode::Never { "" } else { ",\"usage\":null" });
+            self.usage_to_come();
             return;
         }
         self.text.push_str(",\"token_ids\":");
         self.token_ids(answer.return_token_ids, std::iter::once(chunk));
-        if chunk.finish.is_some() && self.is_vllm_since(Shape::Third) {
-            self.text.push_str(",\"weight_versions\":null");
+        if chunk.finish.is_some() {
+            self.push_since(Shape::Third, ",\"weight_versions\":null");
         }
         self.text.push_str("}]");
         if answer.usage == UsageMode::Continuous {
             self.running_usage(chunk.choice, chunk.tokens_so_far);
         }
         self.event_fingerprint(chunk);
-        self.text.push_str(if self.is_vllm_since(Shape::Third) {
-            ",\"kv_transfer_params\":null"
-        } else {
-            ""
-        });
+        self.push_since(Shape::Third, ",\"kv_transfer_params\":null");
     }
 
     fn role_choice(&mut self, choice: usize) {
@@ -171,7 +165,7 @@ impl Writer<'_> {
         self.text.push_str("\"role\":\"assistant\",\"content\":\"\"");
         if self.shape() == Shape::OpenAi {
             self.text.push_str(",\"refusal\":null},\"logprobs\":null,\"finish_reason\":null}]");
-            self.text.push_str(if self.answer.usage == UsageMode::Never { "" } else { ",\"usage\":null" });
+            self.usage_to_come();
             return;
         }
         self.text.push_str("},\"logprobs\":null,\"finish_reason\":null}]");
@@ -180,7 +174,7 @@ impl Writer<'_> {
         }
         self.text.push_str(",\"prompt_token_ids\":");
         self.prompt_ids(choice, self.answer.return_token_ids);
-        self.text.push_str(if self.is_vllm_since(Shape::Second) { ",\"prompt_text\":null" } else { "" });
+        self.push_since(Shape::Second, ",\"prompt_text\":null");
     }
 
     /// One choice of a whole answer.
@@ -226,16 +220,8 @@ impl Writer<'_> {
         if !openai {
             self.text.push_str(",\"token_ids\":");
             self.token_ids(answer.return_token_ids, self.chunks_of(choice));
-            self.text.push_str(if self.is_vllm_since(Shape::Second) {
-                ",\"routed_experts\":null"
-            } else {
-                ""
-            });
-            self.text.push_str(if self.is_vllm_since(Shape::Third) {
-                ",\"weight_versions\":null"
-            } else {
-                ""
-            });
+            self.push_since(Shape::Second, ",\"routed_experts\":null");
+            self.push_since(Shape::Third, ",\"weight_versions\":null");
         }
         self.text.push('}');
     }

@@ -28,7 +28,7 @@ impl Writer<'_> {
         self.finish(chunk, true);
         if self.shape() == Shape::OpenAi {
             self.text.push_str("}]");
-            self.text.push_str(if answer.usage == UsageMode::Never { "" } else { ",\"usage\":null" });
+            self.usage_to_come();
             return;
         }
         // 0.11 repeats the prompt's ids in the first event, asked or not; later servers with an echo.
@@ -37,7 +37,7 @@ impl Writer<'_> {
         self.prompt_ids(chunk.choice, first && (early || answer.echo || answer.return_token_ids));
         self.text.push_str(",\"token_ids\":");
         self.token_ids(answer.return_token_ids, std::iter::once(chunk));
-        self.text.push_str(if self.is_vllm_since(Shape::Third) { ",\"weight_versions\":null" } else { "" });
+        self.push_since(Shape::Third, ",\"weight_versions\":null");
         self.text.push_str("}]");
         if answer.usage == UsageMode::Continuous {
             self.running_usage(chunk.choice, chunk.tokens_so_far);
@@ -45,11 +45,7 @@ impl Writer<'_> {
             self.text.push_str(",\"usage\":null");
         }
         self.event_fingerprint(chunk);
-        self.text.push_str(if self.is_vllm_since(Shape::Third) {
-            ",\"kv_transfer_params\":null"
-        } else {
-            ""
-        });
+        self.push_since(Shape::Third, ",\"kv_transfer_params\":null");
     }
 
     fn echo(&mut self, choice: usize) {
@@ -77,16 +73,8 @@ impl Writer<'_> {
             self.token_ids(answer.return_token_ids, self.chunks_of(choice));
             self.text.push_str(",\"prompt_logprobs\":null,\"prompt_token_ids\":");
             self.prompt_ids(choice, answer.return_token_ids);
-            self.text.push_str(if self.is_vllm_since(Shape::Second) {
-                ",\"routed_experts\":null"
-            } else {
-                ""
-            });
-            self.text.push_str(if self.is_vllm_since(Shape::Third) {
-                ",\"weight_versions\":null"
-            } else {
-                ""
-            });
+            self.push_since(Shape::Second, ",\"routed_experts\":null");
+            self.push_since(Shape::Third, ",\"weight_versions\":null");
         }
         self.text.push('}');
     }
