@@ -318,17 +318,17 @@ impl<'a> Writer<'a> {
     }
 
     /// `finish_reason` and `stop_reason`, the latter only where `always` or at the end.
-    fn finish(&mut self, chunk: &Chunk<'_>, always: bool) {
-        match &chunk.finish {
+    fn finish(&mut self, finish: Option<&Finish>, always: bool) {
+        match finish {
             None => self.text.push_str("null"),
             Some(Finish::Length) => self.text.push_str("\"length\""),
             Some(_) => self.text.push_str("\"stop\""),
         }
-        if self.shape() == Shape::OpenAi || !(always || chunk.finish.is_some()) {
+        if self.shape() == Shape::OpenAi || !(always || finish.is_some()) {
             return;
         }
         self.text.push_str(",\"stop_reason\":");
-        match &chunk.finish {
+        match finish {
             Some(Finish::StopString(stop)) => push_string(&mut self.text, stop),
             Some(Finish::StopToken(id)) => self.write(format_args!("{id}")),
             _ => self.text.push_str("null"),
@@ -345,8 +345,8 @@ impl<'a> Writer<'a> {
     }
 
     /// After the choices of an event, where it ends a choice: who answered, unless `usage` will tell.
-    fn event_fingerprint(&mut self, chunk: &Chunk<'_>) {
-        if chunk.finish.is_some() && self.answer.usage == UsageMode::Never {
+    fn event_fingerprint(&mut self, finish: Option<&Finish>) {
+        if finish.is_some() && self.answer.usage == UsageMode::Never {
             self.fingerprint();
         }
     }

@@ -25,7 +25,7 @@ impl Writer<'_> {
         self.text.push_str("\",\"logprobs\":");
         self.completions_logprobs(std::iter::once(chunk));
         self.text.push_str(",\"finish_reason\":");
-        self.finish(chunk, true);
+        self.finish(chunk.finish.as_ref(), true);
         if self.shape() == Shape::OpenAi {
             self.text.push_str("}]");
             self.usage_to_come();
@@ -44,7 +44,7 @@ impl Writer<'_> {
         } else if early {
             self.text.push_str(",\"usage\":null");
         }
-        self.event_fingerprint(chunk);
+        self.event_fingerprint(chunk.finish.as_ref());
         self.push_since(Shape::Third, ",\"kv_transfer_params\":null");
     }
 
@@ -66,7 +66,7 @@ impl Writer<'_> {
         self.completions_logprobs(self.chunks_of(choice));
         self.text.push_str(",\"finish_reason\":");
         if let Some(last) = self.chunks_of(choice).last() {
-            self.finish(last, true);
+            self.finish(last.finish.as_ref(), true);
         }
         if self.shape() != Shape::OpenAi {
             self.text.push_str(",\"token_ids\":");
