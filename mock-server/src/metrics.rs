@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::profile::Profile;
 use crate::truth::{EventKind, Record};
 use families::FINISHED;
-use histogram::{CHOICES, FIRST_TOKEN, Histogram, PREEMPTIONS, REQUEST, STEP_TOKENS, TOKEN, tokens};
+use histogram::{CHOICES, FIRST_TOKEN, Histogram, PREEMPTIONS, REQUEST, STEP_TOKENS, TOKEN, seconds, tokens};
 use http::Exchanges;
 
 pub(crate) use http::Exchange;
@@ -28,7 +28,7 @@ pub(crate) struct Metrics {
 }
 
 /// What is counted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct State {
     running: u64,
     prompt_tokens: u64,
@@ -152,7 +152,8 @@ impl Observation {
             state.request_generation_tokens.observe(tokens as f64);
             state.params_max_tokens.observe(max_tokens as f64);
             state.iteration_tokens.observe((prompt_tokens + 1) as f64);
-            (1..tokens).for_each(|_| state.iteration_tokens.observe(1.0));
+            let gaps = tokens.saturating_sub(1);
+            state.iteration_tokens.observe_times(1.0, gaps);
             state.preemptions.observe(0.0);
             let decode_ns = last_token_ns.saturating_sub(first_ns);
             state.ttft.observe_seconds(first_ns.saturating_sub(record.arrival_ns));
@@ -161,9 +162,10 @@ impl Observation {
             state.decode.observe_seconds(decode_ns);
             state.inference.observe_seconds(last_token_ns.saturating_sub(record.arrival_ns));
             state.e2e.observe_seconds(last_token_ns.saturating_sub(record.arrival_ns));
-            state.tpot.observe_seconds(if tokens > 1 { decode_ns / (tokens - 1) } else { 0 });
+            let gap_ns = decode_ns.checked_div(gaps).unwrap_or(0);
+            state.tpot.observe_seconds(gap_ns);
             if self.first_due_ns.is_some() {
-                (1..tokens).for_each(|_| state.itl.observe_seconds(decode_ns / (tokens - 1)));
+                state.itl.observe_times(seconds(gap_ns), gaps);
             }
         }
         // Tokens of several choices come in turn.

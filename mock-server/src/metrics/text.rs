@@ -12,9 +12,9 @@ use crate::profile::Shape;
 type Labels<'a> = Vec<(&'a str, &'a str)>;
 
 impl Metrics {
-    /// Everything that is counted, as text.
+    /// Everything that is counted, as text. It is made of a copy, so that no answer waits for it.
     pub(crate) fn text(&self) -> String {
-        let state = self.lock();
+        let state = self.lock().clone();
         let mut page = Page { text: String::new(), created: number(self.created) };
         for gauge in process::read() {
             page.describe(gauge.name, gauge.help, gauge.kind);
