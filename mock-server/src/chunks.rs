@@ -78,28 +78,35 @@ struct Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    fn take(&mut self, output: Output<'a>, rules: &Rules) -> Option<Chunk<'a>> {
+    fn take(&mut self, mut output: Output<'a>, rules: &Rules) -> Option<Chunk<'a>> {
         self.outputs_left -= 1;
         if self.ended {
             return None;
         }
-        let mut finish = None;
-        for token in output.tokens {
+        let (mut finish, mut taken) = (None, 0);
+        for token in &output.tokens {
             self.tokens += 1;
+            taken += 1;
             let ends = self.tokens > rules.min_tokens && rules.stop_token_ids.contains(&token.id);
             if ends {
                 finish = Some(Finish::StopToken(token.id));
             }
             if !ends || rules.include_stop {
-                self.append(&token, rules);
+                self.append(token, rules);
             }
-            self.pending.tokens.push(token);
             if finish.is_none() {
                 finish = self.stopped(rules);
             }
             if finish.is_some() {
                 break;
             }
+        }
+        output.tokens.truncate(taken);
+        if self.pending.tokens.is_empty() {
+            // The output's own list: as a rule a chunk is one output, and an answer has thousands.
+            self.pending.tokens = output.tokens;
+        } else {
+            self.pending.tokens.append(&mut output.tokens);
         }
         if finish.is_none() && self.outputs_left == 0 {
             finish = Some(Finish::Length);
