@@ -1,5 +1,7 @@
 //! `/metrics`: vLLM's series, from what the server really did. An answer counts when it has ended, with the times of its
-//! writes; one that is no stream, with the deadlines of its tokens and the time of its write.
+//! writes; one that is no stream, with the deadlines of its tokens and the time of its write. Queues, KV cache, prefix
+//! cache and preemptions are the engine's, and 0 without one. What belongs to a request in the engine is not known here:
+//! its time in the queue is part of its prefill, its preemptions are 0, its prompt counts as computed.
 
 mod families;
 mod histogram;
@@ -9,6 +11,7 @@ mod text;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::engine::driver::Standing;
 use crate::profile::Profile;
 use crate::truth::{EventKind, Record};
 use families::FINISHED;
@@ -31,6 +34,8 @@ pub(crate) struct Metrics {
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     running: u64,
+    /// Where an engine keeps the time: how that stands.
+    engine: Option<Standing>,
     prompt_tokens: u64,
     generation_tokens: u64,
     /// By [`FINISHED`].
@@ -81,6 +86,7 @@ impl Metrics {
         let request = || Histogram::new(REQUEST);
         let state = State {
             running: 0,
+            engine: None,
             prompt_tokens: 0,
             generation_tokens: 0,
             finished: [0; FINISHED.len()],
@@ -117,6 +123,13 @@ impl Metrics {
     /// Nothing under the lock can panic half-way, so a poisoned one is whole.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A value of the engine's.
+    fn engine(&self, value: impl FnOnce(&Standing) -> f64) -> f64 {
+        self.engine.as_ref().map_or(0.0, value)
     }
 }
 
