@@ -16,6 +16,7 @@ use http_body_util::{BodyExt, Either, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use serde_json::Value;
 use tokentape_pacer::{Pacer, monotonic_ns};
+use tokio::task::spawn_blocking;
 
 use crate::config::Config;
 use crate::deadlines::Pace;
@@ -330,7 +331,13 @@ async fn route(
     Ok(match route {
         Route::Health | Route::Ping => empty(),
         Route::Version => json(StatusCode::OK, format!("{{\"version\":\"{}\"}}", server.traits().version)),
-        Route::Metrics => head::metrics(server.metrics.text()),
+        Route::Metrics => {
+            let (metrics, engine) =
+                (Arc::clone(&server.metrics), server.driver.as_ref().map(Driver::standing));
+            // A page takes too long for a thread that has tokens to write. It is lost only where the server ends.
+            let page = spawn_blocking(move || metrics.text(engine)).await;
+            head::metrics(page.map_err(|lost| BrokenBody(lost.into()))?)
+        }
         Route::Load => json(StatusCode::OK, "{\"server_load\":0}"),
         Route::Models => {
             let names: Vec<_> =

@@ -1,5 +1,7 @@
 //! `/metrics`: vLLM's series, from what the server really did. An answer counts when it has ended, with the times of its
-//! writes; one that is no stream, with the deadlines of its tokens and the time of its write.
+//! writes; one that is no stream, with the deadlines of its tokens and the time of its write. Queues, KV cache, prefix
+//! cache and preemptions are the engine's, and 0 without one. What belongs to a request in the engine is not known here:
+//! its time in the queue is part of its prefill, its preemptions are 0, its prompt counts as computed.
 
 mod families;
 mod histogram;
@@ -9,10 +11,11 @@ mod text;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::engine::driver::Standing;
 use crate::profile::Profile;
 use crate::truth::{EventKind, Record};
 use families::FINISHED;
-use histogram::{CHOICES, FIRST_TOKEN, Histogram, PREEMPTIONS, REQUEST, STEP_TOKENS, TOKEN, tokens};
+use histogram::{CHOICES, FIRST_TOKEN, Histogram, PREEMPTIONS, REQUEST, STEP_TOKENS, TOKEN, seconds, tokens};
 use http::Exchanges;
 
 pub(crate) use http::Exchange;
@@ -28,9 +31,11 @@ pub(crate) struct Metrics {
 }
 
 /// What is counted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct State {
     running: u64,
+    /// Where an engine keeps the time: how that stands.
+    engine: Option<Standing>,
     prompt_tokens: u64,
     generation_tokens: u64,
     /// By [`FINISHED`].
@@ -81,6 +86,7 @@ impl Metrics {
         let request = || Histogram::new(REQUEST);
         let state = State {
             running: 0,
+            engine: None,
             prompt_tokens: 0,
             generation_tokens: 0,
             finished: [0; FINISHED.len()],
@@ -120,6 +126,13 @@ impl Metrics {
     }
 }
 
+impl State {
+    /// A value of the engine's.
+    fn engine(&self, value: impl FnOnce(&Standing) -> f64) -> f64 {
+        self.engine.as_ref().map_or(0.0, value)
+    }
+}
+
 impl Observation {
     /// The answer has ended, `complete` or cut off.
     pub(crate) fn ended(self, record: &Record, complete: bool) {
@@ -152,7 +165,8 @@ impl Observation {
             state.request_generation_tokens.observe(tokens as f64);
             state.params_max_tokens.observe(max_tokens as f64);
             state.iteration_tokens.observe((prompt_tokens + 1) as f64);
-            (1..tokens).for_each(|_| state.iteration_tokens.observe(1.0));
+            let gaps = tokens.saturating_sub(1);
+            state.iteration_tokens.observe_times(1.0, gaps);
             state.preemptions.observe(0.0);
             let decode_ns = last_token_ns.saturating_sub(first_ns);
             state.ttft.observe_seconds(first_ns.saturating_sub(record.arrival_ns));
@@ -161,9 +175,10 @@ impl Observation {
             state.decode.observe_seconds(decode_ns);
             state.inference.observe_seconds(last_token_ns.saturating_sub(record.arrival_ns));
             state.e2e.observe_seconds(last_token_ns.saturating_sub(record.arrival_ns));
-            state.tpot.observe_seconds(if tokens > 1 { decode_ns / (tokens - 1) } else { 0 });
+            let gap_ns = decode_ns.checked_div(gaps).unwrap_or(0);
+            state.tpot.observe_seconds(gap_ns);
             if self.first_due_ns.is_some() {
-                (1..tokens).for_each(|_| state.itl.observe_seconds(decode_ns / (tokens - 1)));
+                state.itl.observe_times(seconds(gap_ns), gaps);
             }
         }
         // Tokens of several choices come in turn.

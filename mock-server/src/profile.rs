@@ -146,10 +146,10 @@ pub struct Wire {
     /// Behave as with a tool parser: `tool_choice` may be `auto`, events without text are left out.
     #[arg(long, value_name = "NAME")]
     pub tool_call_parser: Option<String>,
-    /// Tell cached prompt tokens in `usage`.
+    /// Tell cached prompt tokens in `usage`: always 0.
     #[arg(long)]
     pub enable_prompt_tokens_details: bool,
-    /// Tell each answer's own times in `metrics`.
+    /// Tell each answer's own times in `metrics`, unless an engine keeps the time.
     #[arg(long)]
     pub enable_per_request_metrics: bool,
     /// Send an `x-request-id` header with every response.

@@ -7,7 +7,6 @@ use crate::config::Config;
 use crate::profile::{ErrorStyle, Profile, Traits};
 use crate::request;
 use crate::request::faults::{Fault, MAX_FAULTS};
-use crate::request::python;
 use crate::wire::json_string;
 
 /// A request that is refused: the status and the JSON body.
@@ -38,7 +37,7 @@ impl Refusal {
     }
 
     /// A model that is not served.
-    pub(crate) fn unknown_model(traits: Traits, model: &str, served: &[&str]) -> Self {
+    fn unknown_model(traits: Traits, model: &str, served: &[&str]) -> Self {
         let (status, kind) = (StatusCode::NOT_FOUND, "NotFoundError");
         let message = format!("The model `{model}` does not exist.");
         if traits.errors == ErrorStyle::Verbose {
@@ -141,10 +140,5 @@ impl Refusal {
             "{{\"error\":{{\"message\":{message},\"type\":{kind},\"param\":{param},\"code\":{code}}}}}"
         );
         Self { status, body }
-    }
-
-    /// A value in a message, as Python writes it.
-    pub(crate) fn shown(value: f64) -> String {
-        python::float(value)
     }
 }

@@ -71,9 +71,7 @@ pub(crate) fn parse(
     let value = parser.value(body)?;
     let fields = Fields::read(endpoint, &value).map_err(|faults| parser.faults(&faults))?;
     parser.check_shape(&value, &fields)?;
-    if let Some(model) = fields.model {
-        parser.check_model(model)?;
-    }
+    Refusal::unless_served(fields.model, config)?;
     parser.request(&fields)
 }
 
@@ -157,14 +155,6 @@ impl Parser<'_> {
             return Err(self.check(message, Some(("tools", None))));
         }
         Ok(())
-    }
-
-    pub(crate) fn check_model(&self, model: &str) -> Result<(), Refusal> {
-        let served = served(self.config);
-        if served.contains(&model) {
-            return Ok(());
-        }
-        Err(Refusal::unknown_model(self.config.wire.profile.traits(), model, &served))
     }
 
     fn request(&self, fields: &Fields<'_>) -> Result<Request, Refusal> {

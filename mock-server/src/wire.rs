@@ -278,6 +278,20 @@ impl<'a> Writer<'a> {
         self.shape() >= shape && self.shape() != Shape::OpenAi
     }
 
+    /// Adds what vLLM's bytes have from `shape` on.
+    fn push_since(&mut self, shape: Shape, text: &str) {
+        if self.is_vllm_since(shape) {
+            self.text.push_str(text);
+        }
+    }
+
+    /// `OpenAI` has the key in every event, where usage was asked for.
+    fn usage_to_come(&mut self) {
+        if self.answer.usage != UsageMode::Never {
+            self.text.push_str(",\"usage\":null");
+        }
+    }
+
     fn event(&mut self, kind: EventKind, rest: impl FnOnce(&mut Self)) {
         let start = self.text.len();
         self.text.push_str("data: ");
@@ -304,17 +318,17 @@ impl<'a> Writer<'a> {
     }
 
     /// `finish_reason` and `stop_reason`, the latter only where `always` or at the end.
-    fn finish(&mut self, chunk: &Chunk<'_>, always: bool) {
-        match &chunk.finish {
+    fn finish(&mut self, finish: Option<&Finish>, always: bool) {
+        match finish {
             None => self.text.push_str("null"),
             Some(Finish::Length) => self.text.push_str("\"length\""),
             Some(_) => self.text.push_str("\"stop\""),
         }
-        if self.shape() == Shape::OpenAi || !(always || chunk.finish.is_some()) {
+        if self.shape() == Shape::OpenAi || !(always || finish.is_some()) {
             return;
         }
         self.text.push_str(",\"stop_reason\":");
-        match &chunk.finish {
+        match finish {
             Some(Finish::StopString(stop)) => push_string(&mut self.text, stop),
             Some(Finish::StopToken(id)) => self.write(format_args!("{id}")),
             _ => self.text.push_str("null"),
@@ -331,8 +345,8 @@ impl<'a> Writer<'a> {
     }
 
     /// After the choices of an event, where it ends a choice: who answered, unless `usage` will tell.
-    fn event_fingerprint(&mut self, chunk: &Chunk<'_>) {
-        if chunk.finish.is_some() && self.answer.usage == UsageMode::Never {
+    fn event_fingerprint(&mut self, finish: Option<&Finish>) {
+        if finish.is_some() && self.answer.usage == UsageMode::Never {
             self.fingerprint();
         }
     }
@@ -453,14 +467,13 @@ impl<'a> Writer<'a> {
             self.text.push('}');
             return;
         }
-        let second = self.is_vllm_since(Shape::Second);
         if chat {
             self.text.push_str(",\"prompt_logprobs\":null,\"prompt_token_ids\":");
             self.prompt_ids(0, self.answer.return_token_ids);
-            self.text.push_str(if second { ",\"prompt_text\":null" } else { "" });
+            self.push_since(Shape::Second, ",\"prompt_text\":null");
         }
         self.text.push_str(",\"kv_transfer_params\":null");
-        self.text.push_str(if second { ",\"ec_transfer_params\":null" } else { "" });
+        self.push_since(Shape::Second, ",\"ec_transfer_params\":null");
         self.times(true);
         self.text.push('}');
     }

@@ -6,12 +6,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokentape_pacer::monotonic_ns;
 
-use super::{Engine, Id, Profile, Request, TooLong};
+use super::{Engine, Id, Profile, Request, TooLong, Totals};
 use crate::deadlines::Feed;
 
 /// How long a step waits for requests that arrived before it and are still being read by a worker.
@@ -23,6 +24,31 @@ pub(crate) struct Driver {
     arrivals: Sender<Arrival>,
     room: u64,
     block_tokens: u32,
+    shown: Shown,
+}
+
+/// How the engine stands: as the step under way will leave it, or the last one has.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Standing {
+    /// Sequences admitted.
+    pub(crate) running: usize,
+    /// Sequences not yet admitted, or sent back.
+    pub(crate) waiting: usize,
+    /// The share of the KV cache that sequences hold.
+    pub(crate) cache_usage: f64,
+    /// What it has done so far.
+    pub(crate) totals: Totals,
+}
+
+/// Where the thread shows that, and others look.
+#[derive(Clone, Debug, Default)]
+struct Shown(Arc<Mutex<Standing>>);
+
+impl Shown {
+    /// Nothing under the lock can panic.
+    fn lock(&self) -> MutexGuard<'_, Standing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug)]
@@ -36,18 +62,28 @@ impl Driver {
     /// Starts the thread. It ends when every driver is gone and everything under way is done or abandoned.
     pub(crate) fn start(profile: Profile) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (arrivals, incoming) = mpsc::channel();
-        let driver =
-            Self { arrivals, room: profile.cache.tokens(), block_tokens: profile.cache.block_tokens };
+        let shown = Shown::default();
+        let driver = Self {
+            arrivals,
+            room: profile.cache.tokens(),
+            block_tokens: profile.cache.block_tokens,
+            shown: shown.clone(),
+        };
         let desk = Desk::new(Engine::new(profile));
         let thread = std::thread::Builder::new()
             .name("mock-engine".to_owned())
-            .spawn(move || drive(desk, &incoming))?;
+            .spawn(move || drive(desk, &incoming, &shown))?;
         Ok((driver, thread))
     }
 
     /// The tokens in a block of its cache.
     pub(crate) fn block_tokens(&self) -> u32 {
         self.block_tokens
+    }
+
+    /// How the engine stands.
+    pub(crate) fn standing(&self) -> Standing {
+        *self.shown.lock()
     }
 
     /// Hands a request to the engine; the deadlines of its tokens come through the feed.
@@ -90,6 +126,16 @@ impl Desk {
         self.early.front().map(|arrival| arrival.at_ns.max(self.free_ns))
     }
 
+    fn standing(&self) -> Standing {
+        let Self { engine, .. } = self;
+        Standing {
+            running: engine.running(),
+            waiting: engine.waiting(),
+            cache_usage: engine.cache_usage(),
+            totals: engine.totals(),
+        }
+    }
+
     /// Begins the step that is due then.
     fn step(&mut self, begin_ns: u64) {
         let arrived = self.early.partition_point(|arrival| arrival.at_ns <= begin_ns);
@@ -118,13 +164,16 @@ impl Desk {
     }
 }
 
-fn drive(mut desk: Desk, incoming: &Receiver<Arrival>) {
+fn drive(mut desk: Desk, incoming: &Receiver<Arrival>, shown: &Shown) {
     let mut is_open = true;
     loop {
         let now_ns = monotonic_ns();
         // A request's arrival is a moment ago when it comes here, so a step that others might join waits a little.
         match desk.due_ns() {
-            Some(due_ns) if due_ns.saturating_add(GRACE_NS) <= now_ns || !is_open => desk.step(due_ns),
+            Some(due_ns) if due_ns.saturating_add(GRACE_NS) <= now_ns || !is_open => {
+                desk.step(due_ns);
+                *shown.lock() = desk.standing();
+            }
             due_ns => {
                 let wait_ns = due_ns.map(|due_ns| due_ns.saturating_add(GRACE_NS) - now_ns);
                 let arrival = match wait_ns {
@@ -177,6 +226,8 @@ mod tests {
         desk.step(100 * MS);
         assert_eq!((due(&feed, 0), due(&other, 0)), (Poll::Ready(120 * MS), Poll::Pending));
         assert_eq!(desk.due_ns(), Some(120 * MS));
+        assert_eq!((desk.standing().running, desk.standing().waiting), (1, 0));
+        assert!(desk.standing().cache_usage > 0.0);
         desk.step(120 * MS);
         assert_eq!((due(&feed, 1), due(&other, 0)), (Poll::Ready(140 * MS), Poll::Ready(140 * MS)));
         desk.step(140 * MS);
@@ -212,8 +263,11 @@ mod tests {
         let (driver, thread) = Driver::start(Profile::load("fixed").unwrap()).unwrap();
         let feed =
             driver.submit(monotonic_ns(), Request { prompt_tokens: 8, max_tokens: 2, ..Request::default() });
+        let looking = driver.shown.clone();
         drop(driver);
         thread.join().unwrap();
         assert!(due(&feed.unwrap(), 1).is_ready());
+        let Standing { running, waiting, totals, .. } = *looking.lock();
+        assert_eq!((running, waiting, totals.steps), (0, 0, 2));
     }
 }

@@ -39,8 +39,8 @@ pub(super) const FINISHED: [&str; 5] = ["stop", "length", "abort", "error", "rep
 /// How many of [`FINISHED`] vLLM 0.11 knows.
 pub(super) const FINISHED_EARLY: usize = 3;
 
-/// The labels of `vllm:cache_config_info`, as text: the mock has no cache, and says what the captured servers
-/// said of theirs.
+/// The labels of `vllm:cache_config_info`, as text: what the captured servers said of their caches, whatever an engine's
+/// is like.
 pub(super) const CACHE_CONFIG: [&str; 2] = [CACHE_EARLY, CACHE_LATE];
 
 const CACHE_EARLY: &str = r#"block_size="128",cache_dtype="auto",calculate_kv_scales="False",cpu_kvcache_space_bytes="1073741824",cpu_offload_gb="0.0",enable_prefix_caching="False",engine="0",gpu_memory_utilization="0.9",is_attention_free="False",kv_cache_memory_bytes="None",kv_sharing_fast_prefill="False",mamba_cache_dtype="auto",mamba_page_size_padded="None",mamba_ssm_cache_dtype="auto",num_cpu_blocks="None",num_gpu_blocks="16384",num_gpu_blocks_override="None",prefix_caching_hash_algo="sha256",sliding_window="None",swap_space="4.0",swap_space_bytes="4294967296.0""#;
@@ -75,21 +75,21 @@ pub(super) const FAMILIES: &[Family] = &[
         help: "Number of requests in model execution batches.",
         versions: Versions::Both,
         label: None,
-        kind: Kind::Gauge(|s, _| s.running as f64),
+        kind: Kind::Gauge(|s, _| s.engine.map_or(s.running as f64, |engine| engine.running as f64)),
     },
     Family {
         name: "vllm:num_requests_waiting",
         help: "Number of requests waiting to be processed.",
         versions: Versions::Both,
         label: None,
-        kind: Kind::Gauge(|_, _| 0.0),
+        kind: Kind::Gauge(|s, _| s.engine(|engine| engine.waiting as f64)),
     },
     Family {
         name: "vllm:num_requests_waiting_by_reason",
         help: "Number of waiting requests by reason. Reason labels: 'capacity' = waiting for scheduling capacity; 'deferred' = deferred by transient constraints (LoRA budget, KV transfer, blocked status). Sum of all reasons equals vllm:num_requests_waiting.",
         versions: Versions::Late,
         label: Some(("reason", &["capacity", "deferred"])),
-        kind: Kind::Gauge(|_, _| 0.0),
+        kind: Kind::Gauge(|s, i| s.engine(|engine| if i == 0 { engine.waiting as f64 } else { 0.0 })),
     },
     Family {
         name: "vllm:engine_sleep_state",
@@ -103,21 +103,21 @@ pub(super) const FAMILIES: &[Family] = &[
         help: "KV-cache usage. 1 means 100 percent usage.",
         versions: Versions::Both,
         label: None,
-        kind: Kind::Gauge(|_, _| 0.0),
+        kind: Kind::Gauge(|s, _| s.engine(|engine| engine.cache_usage)),
     },
     Family {
         name: "vllm:prefix_cache_queries_total",
         help: "Prefix cache queries, in terms of number of queried tokens.",
         versions: Versions::Both,
         label: None,
-        kind: Kind::Counter(|_, _| 0.0),
+        kind: Kind::Counter(|s, _| s.engine(|engine| engine.totals.queried_tokens as f64)),
     },
     Family {
         name: "vllm:prefix_cache_hits_total",
         help: "Prefix cache hits, in terms of number of cached tokens.",
         versions: Versions::Both,
         label: None,
-        kind: Kind::Counter(|_, _| 0.0),
+        kind: Kind::Counter(|s, _| s.engine(|engine| engine.totals.hit_tokens as f64)),
     },
     Family {
         name: "vllm:external_prefix_cache_queries_total",
@@ -152,7 +152,7 @@ pub(super) const FAMILIES: &[Family] = &[
         help: "Cumulative number of preemption from the engine.",
         versions: Versions::Both,
         label: None,
-        kind: Kind::Counter(|_, _| 0.0),
+        kind: Kind::Counter(|s, _| s.engine(|engine| engine.totals.preemptions as f64)),
     },
     Family {
         name: "vllm:prompt_tokens_total",
@@ -173,14 +173,16 @@ pub(super) const FAMILIES: &[Family] = &[
         help: "Number of cached prompt tokens (local + external).",
         versions: Versions::Late,
         label: None,
-        kind: Kind::Counter(|_, _| 0.0),
+        kind: Kind::Counter(|s, _| s.engine(|engine| engine.totals.hit_tokens as f64)),
     },
     Family {
         name: "vllm:prompt_tokens_cached_by_source_total",
         help: "Prefix-cache hit tokens by the cache tier that supplied them: device (local HBM), host (offloaded to DRAM), disk, p2p (transferred from another vLLM instance) or external_unspecified. Counted at admission; sums to vllm:prefix_cache_hits + vllm:external_prefix_cache_hits.",
         versions: Versions::Late,
         label: Some(("source", &["device", "host", "p2p", "disk", "external_unspecified"])),
-        kind: Kind::Counter(|_, _| 0.0),
+        kind: Kind::Counter(|s, i| {
+            s.engine(|engine| if i == 0 { engine.totals.hit_tokens as f64 } else { 0.0 })
+        }),
     },
     Family {
         name: "vllm:generation_tokens_total",

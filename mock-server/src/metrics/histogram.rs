@@ -1,7 +1,7 @@
 //! A histogram with fixed bounds, and vLLM's bounds.
 
 /// Counts by upper bound.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Histogram {
     bounds: &'static [f64],
     /// One for each bound, and one for what is above all.
@@ -16,13 +16,18 @@ impl Histogram {
 
     /// Counts `value` where it belongs: a bound belongs to its own bucket.
     pub(super) fn observe(&mut self, value: f64) {
+        self.observe_times(value, 1);
+    }
+
+    /// Counts `value` so many times.
+    pub(super) fn observe_times(&mut self, value: f64, times: u64) {
         let bucket = self.bounds.partition_point(|&bound| bound < value);
-        self.counts[bucket] += 1;
-        self.sum += value;
+        self.counts[bucket] += times;
+        self.sum += value * times as f64;
     }
 
     pub(super) fn observe_seconds(&mut self, nanoseconds: u64) {
-        self.observe(nanoseconds as f64 / 1e9);
+        self.observe(seconds(nanoseconds));
     }
 
     /// Each bound with how many values do not exceed it, infinity last.
@@ -41,6 +46,10 @@ impl Histogram {
     pub(super) const fn sum(&self) -> f64 {
         self.sum
     }
+}
+
+pub(super) fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
 }
 
 /// Seconds to the first token.
@@ -101,6 +110,11 @@ mod tests {
         let counts: Vec<u64> = histogram.cumulative().map(|(_, count)| count).collect();
         assert_eq!(counts, [1, 2, 3, 3, 3, 4]);
         assert_eq!((histogram.count(), histogram.sum()), (4, 26.5));
+        histogram.observe_times(1.5, 3);
+        histogram.observe_times(7.0, 0);
+        let counts: Vec<u64> = histogram.cumulative().map(|(_, count)| count).collect();
+        assert_eq!(counts, [1, 5, 6, 6, 6, 7]);
+        assert_eq!((histogram.count(), histogram.sum()), (7, 31.0));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(crate) struct Exchange {
 }
 
 /// All of them, in the order in which each first came.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Exchanges {
     pub(super) totals: Vec<Total>,
     pub(super) sizes: Vec<Sizes>,
@@ -26,7 +26,7 @@ pub(super) struct Exchanges {
     pub(super) fine: Histogram,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Total {
     pub(super) handler: &'static str,
     pub(super) method: Method,
@@ -35,7 +35,7 @@ pub(super) struct Total {
     pub(super) count: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sizes {
     pub(super) handler: &'static str,
     pub(super) count: u64,
@@ -43,7 +43,7 @@ pub(super) struct Sizes {
     pub(super) response_bytes: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Durations {
     pub(super) handler: &'static str,
     pub(super) method: Method,

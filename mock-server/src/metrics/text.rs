@@ -6,15 +6,17 @@ use std::fmt::Write;
 use super::families::{CACHE_CONFIG, FAMILIES, FINISHED_EARLY, Family, Kind, Versions};
 use super::histogram::Histogram;
 use super::{Metrics, State, process};
+use crate::engine::driver::Standing;
 use crate::profile::Shape;
 
 /// Labels with their values.
 type Labels<'a> = Vec<(&'a str, &'a str)>;
 
 impl Metrics {
-    /// Everything that is counted, as text.
-    pub(crate) fn text(&self) -> String {
-        let state = self.lock();
+    /// Everything that is counted, as text, with how an engine stands. It is made of a copy, so that no answer waits for
+    /// it.
+    pub(crate) fn text(&self, engine: Option<Standing>) -> String {
+        let state = State { engine, ..self.lock().clone() };
         let mut page = Page { text: String::new(), created: number(self.created) };
         for gauge in process::read() {
             page.describe(gauge.name, gauge.help, gauge.kind);

@@ -1,6 +1,7 @@
 //! The limits of a request: its prompt against the context, its answer's length, its sampling parameters.
 
 use super::fields::Fields;
+use super::python::float;
 use super::{Endpoint, MAX_CHOICES, MAX_LOGPROBS, Parser};
 use crate::refusal::Refusal;
 
@@ -115,7 +116,7 @@ impl Parser<'_> {
 
     /// The sampling parameters, in vLLM's order (`SamplingParams._verify_args`).
     pub(super) fn check_sampling(&self, fields: &Fields<'_>, max_tokens: u32) -> Result<(), Refusal> {
-        let named = |name, value: f64| Some((name, Some(Refusal::shown(value))));
+        let named = |name, value: f64| Some((name, Some(float(value))));
         match fields.n {
             Some(n) if n < 1 => return Err(self.check(&format!("n must be at least 1, got {n}."), None)),
             Some(n) if n > MAX_CHOICES => {
@@ -129,23 +130,22 @@ impl Parser<'_> {
             [("presence_penalty", fields.presence_penalty), ("frequency_penalty", fields.frequency_penalty)]
         {
             if let Some(value) = penalty.filter(|value| !(-2.0..=2.0).contains(value)) {
-                let message = format!("{name} must be in [-2, 2], got {}.", Refusal::shown(value));
+                let message = format!("{name} must be in [-2, 2], got {}.", float(value));
                 return Err(self.check(&message, named(name, value)));
             }
         }
         if let Some(value) = fields.temperature {
-            let shown = Refusal::shown(value);
             if value < 0.0 {
-                let message = format!("temperature must be non-negative, got {shown}.");
+                let message = format!("temperature must be non-negative, got {}.", float(value));
                 return Err(self.check(&message, named("temperature", value)));
             }
             if value > 2.0 && !self.is_verbose() {
-                let message = format!("temperature must be in [0, 2], got {shown}.");
+                let message = format!("temperature must be in [0, 2], got {}.", float(value));
                 return Err(self.check(&message, named("temperature", value)));
             }
         }
         if let Some(value) = fields.top_p.filter(|&value| value <= 0.0 || value > 1.0) {
-            let message = format!("top_p must be in (0, 1], got {}.", Refusal::shown(value));
+            let message = format!("top_p must be in (0, 1], got {}.", float(value));
             return Err(self.check(&message, named("top_p", value)));
         }
         self.check_lengths(fields, max_tokens)

@@ -35,17 +35,21 @@ impl Writer<'_> {
         let merged = first && answer.role_chunk == RoleChunk::Merged;
         if self.shape() == Shape::OpenAi {
             self.event(EventKind::Token, |out| {
-                out.content_choice(&Chunk { finish: None, ..chunk.clone() }, merged, false);
+                out.open_content(chunk, merged, false);
+                out.close_choice(chunk, None);
             });
             if chunk.finish.is_some() {
                 self.event(EventKind::Finish, |out| out.finish_choice(chunk));
             }
             return;
         }
-        self.event(EventKind::Token, |out| out.content_choice(chunk, merged, empty));
+        self.event(EventKind::Token, |out| {
+            out.open_content(chunk, merged, empty);
+            out.close_choice(chunk, chunk.finish.as_ref());
+        });
     }
 
-    fn content_choice(&mut self, chunk: &Chunk<'_>, merged: bool, empty: bool) {
+    fn open_content(&mut self, chunk: &Chunk<'_>, merged: bool, empty: bool) {
         self.open_delta(chunk.choice);
         self.text.push_str(if merged { "\"role\":\"assistant\"" } else { "" });
         if !empty {
@@ -55,13 +59,13 @@ impl Writer<'_> {
             self.text.push_str("\":");
             push_string(&mut self.text, &chunk.text);
         }
-        self.close_choice(chunk);
     }
 
     /// `OpenAI` tells the finish alone.
     fn finish_choice(&mut self, chunk: &Chunk<'_>) {
-        self.open_delta(chunk.choice);
-        self.close_choice(&Chunk { tokens: Vec::new(), ..chunk.clone() });
+        let Chunk { choice, tokens_so_far, .. } = *chunk;
+        self.open_delta(choice);
+        self.close_choice(&Chunk { choice, tokens_so_far, ..Chunk::default() }, chunk.finish.as_ref());
     }
 
     /// The name of the tool with the first token, each token as a piece of its arguments, the finish alone. vLLM 0.11 has
@@ -70,28 +74,27 @@ impl Writer<'_> {
         if self.shape() == Shape::First {
             self.event(EventKind::Token, |out| {
                 out.tool_arguments(chunk, Some((name, id)).filter(|_| first));
-                out.close_choice(chunk);
+                out.close_choice(chunk, chunk.finish.as_ref());
             });
             return;
         }
-        let unfinished = Chunk { finish: None, ..chunk.clone() };
         if first {
             self.event(EventKind::Tool, |out| {
                 out.open_tool(chunk.choice, Some((name, id)));
                 out.text.push_str("}}]");
-                out.close_choice(&unfinished);
+                out.close_choice(chunk, None);
             });
         }
         if !chunk.text.is_empty() {
             self.event(EventKind::Token, |out| {
                 out.tool_arguments(chunk, None);
-                out.close_choice(&unfinished);
+                out.close_choice(chunk, None);
             });
         }
         if chunk.finish.is_some() {
             self.event(EventKind::Finish, |out| {
                 out.open_delta(chunk.choice);
-                out.close_choice(chunk);
+                out.close_choice(chunk, chunk.finish.as_ref());
             });
         }
     }
@@ -105,9 +108,7 @@ impl Writer<'_> {
 
     fn open_tool(&mut self, choice: usize, named: Option<(&str, &str)>) {
         self.open_delta(choice);
-        if self.is_vllm_since(Shape::Second) {
-            self.text.push_str("\"content\":null,");
-        }
+        self.push_since(Shape::Second, "\"content\":null,");
         self.text.push_str("\"tool_calls\":[{");
         if let Some((name, id)) = named {
             self.text.push_str("\"id\":");
@@ -123,8 +124,9 @@ impl Writer<'_> {
         self.write(format_args!("{{\"index\":{choice},\"delta\":{{"));
     }
 
-    /// From the end of a delta to the end of the event.
-    fn close_choice(&mut self, chunk: &Chunk<'_>) {
+    /// From the end of a delta to the end of the event, which tells `finish`: not the chunk's where that has an event of
+    /// its own.
+    fn close_choice(&mut self, chunk: &Chunk<'_>, finish: Option<&Finish>) {
         let answer = self.answer;
         self.text.push_str("},\"logprobs\":");
         if chunk.tokens.is_empty() {
@@ -134,7 +136,7 @@ impl Writer<'_> {
         }
         self.text.push_str(",\"finish_reason\":");
         // vLLM 0.11 says so however a call ends.
-        let called = match &chunk.finish {
+        let called = match finish {
             None => false,
             Some(Finish::Length) => self.shape() == Shape::First,
             Some(Finish::StopString(_) | Finish::StopToken(_)) => true,
@@ -142,28 +144,24 @@ impl Writer<'_> {
         if answer.tool.is_some() && called {
             self.text.push_str("\"tool_calls\",\"stop_reason\":null");
         } else {
-            self.finish(chunk, false);
+            self.finish(finish, false);
         }
         if self.shape() == Shape::OpenAi {
             self.text.push_str("}]");
-            self.text.push_str(if answer.usage == UsageMode::Never { "" } else { ",\"usage\":null" });
+            self.usage_to_come();
             return;
         }
         self.text.push_str(",\"token_ids\":");
         self.token_ids(answer.return_token_ids, std::iter::once(chunk));
-        if chunk.finish.is_some() && self.is_vllm_since(Shape::Third) {
-            self.text.push_str(",\"weight_versions\":null");
+        if finish.is_some() {
+            self.push_since(Shape::Third, ",\"weight_versions\":null");
         }
         self.text.push_str("}]");
         if answer.usage == UsageMode::Continuous {
             self.running_usage(chunk.choice, chunk.tokens_so_far);
         }
-        self.event_fingerprint(chunk);
-        self.text.push_str(if self.is_vllm_since(Shape::Third) {
-            ",\"kv_transfer_params\":null"
-        } else {
-            ""
-        });
+        self.event_fingerprint(finish);
+        self.push_since(Shape::Third, ",\"kv_transfer_params\":null");
     }
 
     fn role_choice(&mut self, choice: usize) {
@@ -171,7 +169,7 @@ impl Writer<'_> {
         self.text.push_str("\"role\":\"assistant\",\"content\":\"\"");
         if self.shape() == Shape::OpenAi {
             self.text.push_str(",\"refusal\":null},\"logprobs\":null,\"finish_reason\":null}]");
-            self.text.push_str(if self.answer.usage == UsageMode::Never { "" } else { ",\"usage\":null" });
+            self.usage_to_come();
             return;
         }
         self.text.push_str("},\"logprobs\":null,\"finish_reason\":null}]");
@@ -180,7 +178,7 @@ impl Writer<'_> {
         }
         self.text.push_str(",\"prompt_token_ids\":");
         self.prompt_ids(choice, self.answer.return_token_ids);
-        self.text.push_str(if self.is_vllm_since(Shape::Second) { ",\"prompt_text\":null" } else { "" });
+        self.push_since(Shape::Second, ",\"prompt_text\":null");
     }
 
     /// One choice of a whole answer.
@@ -221,21 +219,13 @@ impl Writer<'_> {
         self.chat_logprobs(self.chunks_of(choice));
         self.text.push_str(",\"finish_reason\":");
         if let Some(last) = self.chunks_of(choice).last() {
-            self.finish(last, true);
+            self.finish(last.finish.as_ref(), true);
         }
         if !openai {
             self.text.push_str(",\"token_ids\":");
             self.token_ids(answer.return_token_ids, self.chunks_of(choice));
-            self.text.push_str(if self.is_vllm_since(Shape::Second) {
-                ",\"routed_experts\":null"
-            } else {
-                ""
-            });
-            self.text.push_str(if self.is_vllm_since(Shape::Third) {
-                ",\"weight_versions\":null"
-            } else {
-                ""
-            });
+            self.push_since(Shape::Second, ",\"routed_experts\":null");
+            self.push_since(Shape::Third, ",\"weight_versions\":null");
         }
         self.text.push('}');
     }

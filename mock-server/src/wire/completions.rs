@@ -25,10 +25,10 @@ impl Writer<'_> {
         self.text.push_str("\",\"logprobs\":");
         self.completions_logprobs(std::iter::once(chunk));
         self.text.push_str(",\"finish_reason\":");
-        self.finish(chunk, true);
+        self.finish(chunk.finish.as_ref(), true);
         if self.shape() == Shape::OpenAi {
             self.text.push_str("}]");
-            self.text.push_str(if answer.usage == UsageMode::Never { "" } else { ",\"usage\":null" });
+            self.usage_to_come();
             return;
         }
         // 0.11 repeats the prompt's ids in the first event, asked or not; later servers with an echo.
@@ -37,19 +37,15 @@ impl Writer<'_> {
         self.prompt_ids(chunk.choice, first && (early || answer.echo || answer.return_token_ids));
         self.text.push_str(",\"token_ids\":");
         self.token_ids(answer.return_token_ids, std::iter::once(chunk));
-        self.text.push_str(if self.is_vllm_since(Shape::Third) { ",\"weight_versions\":null" } else { "" });
+        self.push_since(Shape::Third, ",\"weight_versions\":null");
         self.text.push_str("}]");
         if answer.usage == UsageMode::Continuous {
             self.running_usage(chunk.choice, chunk.tokens_so_far);
         } else if early {
             self.text.push_str(",\"usage\":null");
         }
-        self.event_fingerprint(chunk);
-        self.text.push_str(if self.is_vllm_since(Shape::Third) {
-            ",\"kv_transfer_params\":null"
-        } else {
-            ""
-        });
+        self.event_fingerprint(chunk.finish.as_ref());
+        self.push_since(Shape::Third, ",\"kv_transfer_params\":null");
     }
 
     fn echo(&mut self, choice: usize) {
@@ -70,23 +66,15 @@ impl Writer<'_> {
         self.completions_logprobs(self.chunks_of(choice));
         self.text.push_str(",\"finish_reason\":");
         if let Some(last) = self.chunks_of(choice).last() {
-            self.finish(last, true);
+            self.finish(last.finish.as_ref(), true);
         }
         if self.shape() != Shape::OpenAi {
             self.text.push_str(",\"token_ids\":");
             self.token_ids(answer.return_token_ids, self.chunks_of(choice));
             self.text.push_str(",\"prompt_logprobs\":null,\"prompt_token_ids\":");
             self.prompt_ids(choice, answer.return_token_ids);
-            self.text.push_str(if self.is_vllm_since(Shape::Second) {
-                ",\"routed_experts\":null"
-            } else {
-                ""
-            });
-            self.text.push_str(if self.is_vllm_since(Shape::Third) {
-                ",\"weight_versions\":null"
-            } else {
-                ""
-            });
+            self.push_since(Shape::Second, ",\"routed_experts\":null");
+            self.push_since(Shape::Third, ",\"weight_versions\":null");
         }
         self.text.push('}');
     }

@@ -16,26 +16,15 @@ pub(crate) fn push_string(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// Adds `text` as the inside of a JSON string.
+/// Adds `text` as the inside of a JSON string: as it is, which nearly every token is, or as serde escapes it.
 pub(crate) fn push_escaped(out: &mut String, text: &str) {
     let plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
     if text.bytes().all(plain) {
         out.push_str(text);
         return;
     }
-    for char in text.chars() {
-        match char {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            char if char < ' ' => write!(out, "\\u{:04x}", u32::from(char)).unwrap_or_default(),
-            char => out.push(char),
-        }
-    }
+    let quoted = serde_json::Value::from(text).to_string();
+    out.push_str(&quoted[1..quoted.len() - 1]);
 }
 
 /// Adds a list of numbers.

@@ -1,7 +1,9 @@
 //! Log-probabilities, in the two forms of the two endpoints.
 
+use std::borrow::Cow;
+
 use super::{Writer, push_ids, push_string};
-use crate::answers::{Logprob, Token};
+use crate::answers::Token;
 use crate::chunks::Chunk;
 
 /// vLLM's smallest: JSON has no minus infinity.
@@ -17,13 +19,13 @@ impl Writer<'_> {
         self.text.push_str("{\"content\":[");
         let mut separator = "";
         for token in chunks.flat_map(|chunk| &chunk.tokens) {
-            let known = known(token);
+            let Known { text, logprob, top } = known(token);
             self.text.push_str(separator);
             separator = ",";
             self.text.push('{');
-            self.candidate(&known.token, known.logprob);
+            self.candidate(text, logprob);
             self.text.push_str(",\"top_logprobs\":[");
-            for (place, (token, logprob)) in known.top.iter().enumerate() {
+            for (place, (token, logprob)) in top.iter().enumerate() {
                 self.text.push_str(if place > 0 { ",{" } else { "{" });
                 self.candidate(token, *logprob);
                 self.text.push('}');
@@ -48,12 +50,12 @@ impl Writer<'_> {
         }
         let mut chunks = chunks.peekable();
         let mut offset = chunks.peek().map_or(0, |chunk| chunk.text_offset);
-        let tokens: Vec<Logprob<'t>> = chunks.flat_map(|chunk| chunk.tokens.iter().map(known)).collect();
+        let tokens: Vec<Known<'t>> = chunks.flat_map(|chunk| chunk.tokens.iter().map(known)).collect();
         self.text.push_str("{\"text_offset\":[");
         for (place, token) in tokens.iter().enumerate() {
             self.separate(place);
             self.write(format_args!("{offset}"));
-            offset += token.token.chars().count();
+            offset += token.text.chars().count();
         }
         self.text.push_str("],\"token_logprobs\":[");
         for (place, token) in tokens.iter().enumerate() {
@@ -63,7 +65,7 @@ impl Writer<'_> {
         self.text.push_str("],\"tokens\":[");
         for (place, token) in tokens.iter().enumerate() {
             self.separate(place);
-            push_string(&mut self.text, &token.token);
+            push_string(&mut self.text, token.text);
         }
         self.text.push_str("],\"top_logprobs\":[");
         for (place, token) in tokens.iter().enumerate() {
@@ -86,14 +88,17 @@ impl Writer<'_> {
     }
 }
 
+/// What is told of a token.
+struct Known<'t> {
+    text: &'t str,
+    logprob: f64,
+    top: &'t [(Cow<'t, str>, f64)],
+}
+
 /// A token whose log-probability was not told was certain.
-fn known<'t>(token: &'t Token<'_>) -> Logprob<'t> {
+fn known<'t>(token: &'t Token<'t>) -> Known<'t> {
     match &token.logprob {
-        Some(known) => Logprob {
-            token: (&*known.token).into(),
-            logprob: known.logprob,
-            top: known.top.iter().map(|(token, logprob)| ((&**token).into(), *logprob)).collect(),
-        },
-        None => Logprob { token: (&*token.text).into(), logprob: 0.0, top: Vec::new() },
+        Some(known) => Known { text: &known.token, logprob: known.logprob, top: &known.top },
+        None => Known { text: &token.text, logprob: 0.0, top: &[] },
     }
 }

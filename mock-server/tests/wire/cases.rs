@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Rendered(Profile),
     /// The first model, with the role named otherwise.
     Roles(RoleChunk),
+    /// The first model, paced by an engine that runs one sequence at a time.
+    OneSeat,
 }
 
 /// What the mock is told to say.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokentape_mock::answers::{Answer, Answers, Question};
-use tokentape_mock::{Config, Profile, Timing, Wire, serve};
+use tokentape_mock::engine::profile::{Cache, Scheduler};
+use tokentape_mock::{Config, Profile, Timing, Wire, engine, serve};
 use tokentape_tokenizer::Tokenizer;
 
 use crate::cases::{Case, Kind};
@@ -33,8 +34,8 @@ impl Server {
         Self(address)
     }
 
-    /// Everything that the server sends in answer to a case's request.
-    pub(crate) fn exchange(&self, case: &Case) -> String {
+    /// Sends a case's request; the answer is still to be read.
+    pub(crate) fn ask(&self, case: &Case) -> TcpStream {
         let mut socket = TcpStream::connect(self.0).unwrap();
         // A test that hangs should say so.
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -48,6 +49,12 @@ impl Server {
         request.push_str(if case.closes() { "connection: close\r\n\r\n" } else { "\r\n" });
         socket.write_all(request.as_bytes()).unwrap();
         socket.write_all(case.body.as_bytes()).unwrap();
+        socket
+    }
+
+    /// Everything that the server sends in answer to a case's request.
+    pub(crate) fn exchange(&self, case: &Case) -> String {
+        let mut socket = self.ask(case);
         let mut answer = Vec::new();
         let mut bytes = [0; 16 * 1024];
         while !is_complete(&answer, case.method == "HEAD") {
@@ -92,6 +99,12 @@ fn config(kind: Kind) -> Config {
     match kind {
         Kind::Qwen0110 => qwen(Profile::Vllm0110),
         Kind::Qwen0320 => qwen(Profile::Vllm0320),
+        Kind::OneSeat => {
+            let fixed = engine::Profile::load("fixed").unwrap();
+            let scheduler = Scheduler { max_num_seqs: 1, ..fixed.scheduler };
+            let cache = Cache { prefix_caching: true, ..fixed.cache };
+            Config { engine: Some(engine::Profile { scheduler, cache, ..fixed }), ..qwen(Profile::Vllm0320) }
+        }
         Kind::Rendered(profile) => qwen(profile),
         Kind::Roles(role_chunk) => {
             let config = qwen(Profile::Vllm0320);

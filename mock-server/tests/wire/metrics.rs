@@ -86,3 +86,27 @@ fn values_are_what_happened() {
     }
     assert!(!page.iter().any(|line| line.contains("/health")));
 }
+
+/// One answer has the engine's only seat, and the other waits for it.
+#[test]
+fn queues_and_cache_are_the_engines() {
+    let kind = Kind::OneSeat;
+    let server = Server::start(kind, None);
+    let answers = [(); 2].map(|()| {
+        let body =
+            r#"{"prompt":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17],"max_tokens":2000,"stream":true}"#;
+        server.ask(&Case::new("completions", kind, "POST", "/v1/completions").body(body))
+    });
+    let told = |name: &str| {
+        let page = scrape(&server, kind);
+        let series = format!(r#"vllm:{name}{{engine="0",model_name="Qwen2.5-0.5B-Instruct"}} "#);
+        page.iter().find_map(|line| line.strip_prefix(&series)).unwrap().to_owned()
+    };
+    assert!((0..1000).any(|_| told("num_requests_waiting") == "1.0"), "{}", told("num_requests_waiting"));
+    assert_eq!(told("num_requests_running"), "1.0");
+    assert_eq!(told("prefix_cache_queries_total"), "17.0");
+    assert!(told("kv_cache_usage_perc").parse::<f64>().unwrap() > 0.0);
+    drop(answers);
+    assert!((0..1000).any(|_| told("num_requests_running") == "0.0"), "{}", told("num_requests_running"));
+    assert_eq!((told("num_requests_waiting"), told("kv_cache_usage_perc")), ("0.0".into(), "0.0".into()));
+}
