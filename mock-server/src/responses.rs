@@ -1,6 +1,7 @@
 //! `/v1/responses`: what is asked, the typed events of a stream, and the whole answer, as vLLM 0.11.0 has them or as vLLM
 //! 0.32.0, whose answers say that they are incomplete where their length ended them: here, always. Of vLLM 0.33 and of
-//! `OpenAI` there is nothing to compare with; the former is taken to speak as 0.32.0 does, the latter as 0.11.0.
+//! `OpenAI` there is nothing to compare with; the former is taken to speak as 0.32.0 does, the latter as 0.11.0,
+//! but for what stands in the way of its own client.
 //!
 //! `response.created` and `response.in_progress` go out as soon as the request has come; all others with their tokens.
 //! As with vLLM 0.11.0, the response in its `response.completed` has the text of the last output alone. No `[DONE]`
@@ -183,8 +184,10 @@ pub(crate) fn stream(answer: &Answer<'_>) -> Frames {
             write!(text, "\"response\":{begun},\"sequence_number\":{number}")
         });
     }
-    let later = answer.is_later();
-    let id = if later { format!("msg_{}", answer.item_digits) } else { uuid(answer.item_digits) };
+    // vLLM 0.11 names the message anew in the end, counts a part of the content for each event, and ends with the text of
+    // the last output alone, so that the openai client cannot put its streams together.
+    let (later, early) = (answer.is_later(), answer.shape == Shape::First);
+    let id = if !early { format!("msg_{}", answer.item_digits) } else { uuid(answer.item_digits) };
     let item = |status: &str, content: &str, more: &str| {
         let more = if later { ",\"phase\":null" } else { more };
         format!(
@@ -203,8 +206,7 @@ pub(crate) fn stream(answer: &Answer<'_>) -> Frames {
              \"text\":\"\",\"type\":\"output_text\",\"logprobs\":[]}},\"sequence_number\":{number}"
         )
     });
-    // vLLM 0.11 counts a part of the content for each event.
-    let step = usize::from(!later);
+    let step = usize::from(early);
     let mut part = step;
     for token in answer.tokens {
         out.event(EventKind::Token, "output_text.delta", |number, text| {
@@ -237,12 +239,15 @@ pub(crate) fn stream(answer: &Answer<'_>) -> Frames {
         let item = item("completed", &whole, ",\"summary\":[]");
         write!(text, "\"item\":{item},\"output_index\":0,\"sequence_number\":{number}")
     });
-    let ended = if later {
-        let (output, usage) = (answer.output(answer.item_digits, &all), answer.usage());
-        answer.response("incomplete", &output, &usage)
+    let output = if early {
+        answer.output(answer.message_digits, answer.tokens.last().copied().unwrap_or_default())
     } else {
-        let last = answer.tokens.last().copied().unwrap_or_default();
-        answer.streamed_response("completed", &answer.output(answer.message_digits, last), &answer.usage())
+        answer.output(answer.item_digits, &all)
+    };
+    let ended = if later {
+        answer.response("incomplete", &output, &answer.usage())
+    } else {
+        answer.streamed_response("completed", &output, &answer.usage())
     };
     out.event(EventKind::Done, "completed", |number, text| {
         write!(text, "\"response\":{ended},\"sequence_number\":{number}")
