@@ -67,9 +67,9 @@ impl Server {
     /// The same server, set otherwise, but for what is decided when it starts. Metrics that name what has changed begin
     /// anew.
     pub(crate) fn with_config(&self, config: Config) -> Self {
-        let Config { tokenizer, engine, workers, truth_log, keep_records, spin_ns, tls, .. } =
+        let Config { tokenizer, engine, workers, tls, truth_log, keep_records, spin_ns, .. } =
             self.config.clone();
-        let config = Config { tokenizer, engine, workers, truth_log, keep_records, spin_ns, tls, ..config };
+        let config = Config { tokenizer, engine, workers, tls, truth_log, keep_records, spin_ns, ..config };
         let named = |config: &Config| (config.wire.profile, config.model.clone(), config.max_model_len);
         let metrics =
             if named(&config) == named(&self.config) { Arc::clone(&self.metrics) } else { metrics(&config) };

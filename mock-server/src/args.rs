@@ -125,7 +125,7 @@ pub fn run_with(args: Args, oracle: Option<Arc<dyn Oracle>>) -> Result<(), Error
     let max_lateness_ns = flags.max_lateness_ns;
     let keep_records = if oracle.is_some() { KEPT_RECORDS } else { 0 };
     let base = Config::new("", Arc::new(tokenizer), Timing::fixed(0, 0));
-    let config = Config { keep_records, oracle, tls, ..flags.apply(base) };
+    let config = Config { tls, keep_records, oracle, ..flags.apply(base) };
     let mut stdout = io::stdout();
     writeln!(stdout, "listening on {}://{bound}", config.scheme())
         .and_then(|()| stdout.flush())

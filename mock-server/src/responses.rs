@@ -187,7 +187,7 @@ pub(crate) fn stream(answer: &Answer<'_>) -> Frames {
     // vLLM 0.11 names the message anew in the end, counts a part of the content for each event, and ends with the text of
     // the last output alone, so that the openai client cannot put its streams together.
     let (later, early) = (answer.is_later(), answer.shape == Shape::First);
-    let id = if !early { format!("msg_{}", answer.item_digits) } else { uuid(answer.item_digits) };
+    let id = if early { uuid(answer.item_digits) } else { format!("msg_{}", answer.item_digits) };
     let item = |status: &str, content: &str, more: &str| {
         let more = if later { ",\"phase\":null" } else { more };
         format!(

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{Response, StatusCode};
 use http_body_util::Either;
@@ -60,7 +61,7 @@ impl Ready {
         };
         server.metrics.begun(choices.len());
         let observation = Observation {
-            metrics: std::sync::Arc::clone(&server.metrics),
+            metrics: Arc::clone(&server.metrics),
             choices,
             n,
             first_due_ns,
