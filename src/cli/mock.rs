@@ -15,7 +15,7 @@ pub(super) fn exec(args: Args) -> Outcome {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::Tokenizer(_) | Error::NoWords => Self::input(error),
+            Error::Tokenizer(_) | Error::NoWords | Error::Tls(_) => Self::input(error),
             Error::Bind { .. } | Error::Runtime(_) | Error::Stdout(_) | Error::TruthLog { .. } => {
                 Self::run(error)
             }

@@ -16,6 +16,7 @@ mod generate_as;
 mod generate_evalscope;
 mod mock;
 mod mock_control;
+mod mock_tls;
 mod peers;
 mod peers_evalscope;
 mod replay;
