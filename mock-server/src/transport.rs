@@ -178,6 +178,8 @@ impl Read for Transport {
         cx: &mut Context<'_>,
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        // hyper asks with every event that it writes, mostly in vain: the array is not to be zeroed for that.
+        ready!(self.socket.poll_read_ready(cx))?;
         let mut bytes = [0; READ_BYTES];
         let room = cursor.remaining().min(READ_BYTES);
         let received = ready!(poll_receive(&self.socket, cx, &mut bytes[..room]))?;

@@ -7,15 +7,18 @@ mod chat;
 mod completions;
 mod json;
 mod logprobs;
+mod repeated;
 mod service;
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use crate::chunks::{Chunk, Finish};
 use crate::profile::{RoleChunk, Shape, Traits};
 use crate::truth::EventKind;
+use repeated::Pattern;
 
 pub(crate) use json::{json_string, push_escaped, push_ids, push_string};
 pub(crate) use service::{models, tokenized};
@@ -239,6 +242,10 @@ struct Writer<'a> {
     tokens: Vec<Option<u32>>,
     /// With which token the next event is due.
     token: Option<u32>,
+    /// Where the text of the newest event's chunk stands.
+    told: Range<usize>,
+    /// What the next event of each choice may repeat.
+    patterns: Vec<Option<Pattern>>,
 }
 
 impl<'a> Writer<'a> {
@@ -259,6 +266,8 @@ impl<'a> Writer<'a> {
             kinds: Vec::new(),
             tokens: Vec::new(),
             token: Some(0),
+            told: 0..0,
+            patterns: vec![None; answer.choices()],
         }
     }
 
