@@ -15,8 +15,12 @@ use tokentape_pacer::monotonic_ns;
 use super::{Engine, Id, Profile, Request, TooLong, Totals};
 use crate::deadlines::Feed;
 
-/// How long a step waits for requests that arrived before it and are still being read by a worker.
-const GRACE_NS: u64 = 100_000;
+/// The least and the most that a step waits for requests that arrived before it and are still being read by a worker,
+/// in ns.
+const GRACE_NS: (u64, u64) = (100_000, 2_000_000);
+
+/// The share of the step before it that a step waits: its tokens are due when it ends, and are told well before.
+const GRACE_SHARE: u64 = 4;
 
 /// The way to the engine's thread.
 #[derive(Clone, Debug)]
@@ -106,11 +110,14 @@ struct Desk {
     outputs: Vec<super::Output>,
     /// When the step under way ends.
     free_ns: u64,
+    /// How long a step waits for those that arrived before it.
+    grace_ns: u64,
 }
 
 impl Desk {
     fn new(engine: Engine) -> Self {
-        Self { engine, early: VecDeque::new(), feeds: HashMap::new(), outputs: Vec::new(), free_ns: 0 }
+        let (free_ns, grace_ns) = (0, GRACE_NS.0);
+        Self { engine, early: VecDeque::new(), feeds: HashMap::new(), outputs: Vec::new(), free_ns, grace_ns }
     }
 
     fn arrive(&mut self, arrival: Arrival) {
@@ -153,6 +160,8 @@ impl Desk {
         }
         let Some(step) = self.engine.step(begin_ns, &mut self.outputs) else { return };
         self.free_ns = step.end_ns;
+        let grace_ns = step.end_ns.saturating_sub(begin_ns) / GRACE_SHARE;
+        self.grace_ns = grace_ns.clamp(GRACE_NS.0, GRACE_NS.1);
         for output in self.outputs.drain(..) {
             if let Some(feed) = self.feeds.get(&output.id) {
                 feed.push(output.tokens, step.end_ns);
@@ -169,13 +178,14 @@ fn drive(mut desk: Desk, incoming: &Receiver<Arrival>, shown: &Shown) {
     loop {
         let now_ns = monotonic_ns();
         // A request's arrival is a moment ago when it comes here, so a step that others might join waits a little.
+        let grace_ns = desk.grace_ns;
         match desk.due_ns() {
-            Some(due_ns) if due_ns.saturating_add(GRACE_NS) <= now_ns || !is_open => {
+            Some(due_ns) if due_ns.saturating_add(grace_ns) <= now_ns || !is_open => {
                 desk.step(due_ns);
                 *shown.lock() = desk.standing();
             }
             due_ns => {
-                let wait_ns = due_ns.map(|due_ns| due_ns.saturating_add(GRACE_NS) - now_ns);
+                let wait_ns = due_ns.map(|due_ns| due_ns.saturating_add(grace_ns) - now_ns);
                 let arrival = match wait_ns {
                     None => incoming.recv().map_err(|_| RecvTimeoutError::Disconnected),
                     Some(wait_ns) => incoming.recv_timeout(Duration::from_nanos(wait_ns)),
@@ -223,7 +233,9 @@ mod tests {
         desk.arrive(second);
         desk.arrive(first);
         assert_eq!(desk.due_ns(), Some(100 * MS));
+        assert_eq!(desk.grace_ns, GRACE_NS.0);
         desk.step(100 * MS);
+        assert_eq!(desk.grace_ns, GRACE_NS.1);
         assert_eq!((due(&feed, 0), due(&other, 0)), (Poll::Ready(120 * MS), Poll::Pending));
         assert_eq!(desk.due_ns(), Some(120 * MS));
         assert_eq!((desk.standing().running, desk.standing().waiting), (1, 0));
