@@ -267,7 +267,9 @@ mod tests {
         // Nothing was before the first: a step that waits for no other has the least grace.
         requests[0].0 = requests[0].1;
         let told = times(&requests);
-        requests.iter_mut().for_each(|(told_ns, at_ns, _)| *told_ns = *at_ns);
+        for (told_ns, at_ns, _) in &mut requests {
+            *told_ns = *at_ns;
+        }
         let known = times(&requests);
         assert!(told == known);
     }
