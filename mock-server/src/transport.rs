@@ -185,6 +185,8 @@ impl Read for Transport {
         cx: &mut Context<'_>,
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        // hyper asks with every event that it writes, mostly in vain: the array is not to be zeroed for that.
+        ready!(self.socket.poll_read_ready(cx))?;
         let mut bytes = [0; READ_BYTES];
         let room = cursor.remaining().min(READ_BYTES);
         let mut read = ReadBuf::new(&mut bytes[..room]);

@@ -8,15 +8,18 @@ mod completions;
 mod failure;
 mod json;
 mod logprobs;
+mod repeated;
 mod service;
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use crate::chunks::{Chunk, Finish};
 use crate::profile::{RoleChunk, Shape, Traits};
 use crate::truth::EventKind;
+use repeated::Pattern;
 
 pub(crate) use failure::Failure;
 pub(crate) use json::{json_string, push_escaped, push_ids, push_string};
@@ -242,6 +245,10 @@ struct Writer<'a> {
     tokens: Vec<Option<u32>>,
     /// With which token the next event is due.
     token: Option<u32>,
+    /// Where the text of the newest event's chunk stands.
+    told: Range<usize>,
+    /// What the next event of each choice may repeat.
+    patterns: Vec<Option<Pattern>>,
 }
 
 impl<'a> Writer<'a> {
@@ -262,6 +269,8 @@ impl<'a> Writer<'a> {
             kinds: Vec::new(),
             tokens: Vec::new(),
             token: Some(0),
+            told: 0..0,
+            patterns: vec![None; answer.choices()],
         }
     }
 

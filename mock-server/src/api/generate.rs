@@ -10,7 +10,7 @@ use tokentape_pacer::Pacer;
 use super::head::{self, refuse, unix_seconds};
 use super::send::{Content, Ready};
 use super::{BrokenBody, Reply, Server};
-use crate::answers::{Answer, Question};
+use crate::answers::Question;
 use crate::chunks::{Chunk, Finish, chunks};
 use crate::deadlines::Pace;
 use crate::metrics::{ChoiceCount, Exchange};
@@ -51,7 +51,7 @@ pub(super) async fn generate(
         Err(refusal) => return Ok(refuse(refusal)),
     };
     let question = Question { path: endpoint.path(), request_id, body };
-    let chunks = chunks(answer_to(server, &question, key, &asked), &asked.rules);
+    let chunks = chunks_for(server, &question, key, &asked);
 
     let id = format!("{}{}", endpoint.id_prefix(), server.id_suffix(request_id, asked.id.as_deref()));
     let steps = chunks.iter().map(|chunk| chunk.tokens_so_far).max().unwrap_or(0);
@@ -87,21 +87,22 @@ pub(super) async fn generate(
     ready.send(server, pacer, connection).await
 }
 
-/// The answer that the server was given for a question, or one of its own.
-fn answer_to<'a>(
+/// What is told of the answer that the server was given for a question, or of one of its own.
+fn chunks_for<'a>(
     server: &'a Server,
     question: &Question<'_>,
     key: RequestKey,
     asked: &Request,
-) -> Answer<'a> {
+) -> Vec<Chunk<'a>> {
     let given = server.config.answers.as_ref().and_then(|answers| answers.answer(question));
-    given.unwrap_or_else(|| {
-        let Question { path, request_id, body } = *question;
-        text::answer(server.config.tokenizer.words(), server.config.seed, asked, |choice| match choice {
-            0 => key,
-            // A choice of its own is a request of its own.
-            choice => RequestKey::new(&format!("{path}#{choice}"), request_id, body),
-        })
+    if let Some(answer) = given {
+        return chunks(answer, &asked.rules);
+    }
+    let Question { path, request_id, body } = *question;
+    text::chunks(server.config.tokenizer.words(), server.config.seed, asked, |choice| match choice {
+        0 => key,
+        // A choice of its own is a request of its own.
+        choice => RequestKey::new(&format!("{path}#{choice}"), request_id, body),
     })
 }
 
