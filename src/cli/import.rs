@@ -148,7 +148,7 @@ fn convert(args: &Args, path: PathBuf) -> Outcome {
     let import = Import::new(format, params, Input::File(path), tokenizer.as_ref())?;
     let threads =
         args.threads.map_or_else(|| thread::available_parallelism().map_or(1, usize::from), usize::from);
-    let total = ("importing", import.requests());
+    let total = ("importing", import.survey().requests);
     let (footer, made) = write_with(&args.output, import.header(), total, |sink| import.run(threads, sink))?;
     let told = Told {
         path: &args.output,
@@ -156,7 +156,7 @@ fn convert(args: &Args, path: PathBuf) -> Outcome {
         made,
         tokenizer: tokenizer.as_ref(),
         exact: format.makes_prompts(),
-        skipped: import.skipped(),
+        survey: Some(import.survey()),
     };
     told.print(args.json)
 }

@@ -19,6 +19,7 @@ use crate::tape::format::Session;
 #[derive(Deserialize)]
 struct Line<'a> {
     chat_id: i64,
+    #[serde(default = "no_parent")]
     parent_chat_id: i64,
     #[serde(borrow)]
     timestamp: &'a RawValue,
@@ -26,6 +27,10 @@ struct Line<'a> {
     output_length: u32,
     #[serde(default)]
     hash_ids: Vec<i128>,
+}
+
+fn no_parent() -> i64 {
+    -1
 }
 
 /// Reads such a trace.

@@ -272,10 +272,14 @@ fn parameter(flag: &'static str, reason: impl Into<String>) -> Error {
 
 /// What the first reading found.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Survey {
-    requests: u64,
+pub struct Survey {
+    /// Rows that become requests.
+    pub requests: u64,
     /// Rows left out because they are empty.
-    skipped: u64,
+    pub skipped: u64,
+    /// Requests that arrive before one that stands above them. A tape keeps their times, but its order is the file's,
+    /// and a replay sends in the tape's order.
+    pub unordered: u64,
     /// The time of the earliest request, in ns from where the file's times begin.
     earliest_ns: u64,
 }
@@ -333,16 +337,10 @@ impl<'a> Import<'a> {
         &self.header
     }
 
-    /// Number of requests.
+    /// What the first reading found.
     #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.survey.requests
-    }
-
-    /// Rows that were left out because they are empty.
-    #[must_use]
-    pub fn skipped(&self) -> u64 {
-        self.survey.skipped
+    pub fn survey(&self) -> Survey {
+        self.survey
     }
 
     /// Reads the file again, makes every request, on as many threads, and gives each to `sink` in order.
@@ -410,9 +408,13 @@ pub fn import(
 fn survey(format: Format, params: &Params, input: &Input) -> Result<Survey, Error> {
     let mut kept = Kept::open(format, params, input)?;
     let mut survey = Survey { earliest_ns: u64::MAX, ..Survey::default() };
+    let mut latest_ns = 0;
     for imported in &mut kept {
+        let offset_ns = imported?.offset_ns();
         survey.requests += 1;
-        survey.earliest_ns = survey.earliest_ns.min(imported?.offset_ns());
+        survey.unordered += u64::from(offset_ns < latest_ns);
+        survey.earliest_ns = survey.earliest_ns.min(offset_ns);
+        latest_ns = latest_ns.max(offset_ns);
     }
     survey.skipped = kept.skipped;
     if survey.requests == 0 {
@@ -447,11 +449,11 @@ impl Kept {
     fn check(&self, row: &Lengths) -> Result<bool, Error> {
         let error = |reason| Error::Line { name: self.name.clone(), line: row.line, reason };
         if row.input_tokens == 0 || row.output_tokens == 0 {
-            let what = if row.input_tokens == 0 { "prompt" } else { "answer" };
+            let what = if row.input_tokens == 0 { "a prompt" } else { "an answer" };
             if self.skip_empty {
                 return Ok(false);
             }
-            let reason = format!("a {what} of no tokens: leave such rows out with --skip-empty");
+            let reason = format!("{what} of no tokens: leave such rows out with --skip-empty");
             return Err(error(reason));
         }
         if let Some(tokens) = [row.input_tokens, row.output_tokens].into_iter().find(|&n| n > MAX_TOKENS) {

@@ -102,5 +102,5 @@ pub(super) fn write(
     let (footer, made) = write_with(path, &header, ("generating", requests.len() as u64), |sink| {
         compat::feed(requests, sink)
     })?;
-    Told { path, footer, made, tokenizer: Some(tokenizer), exact: false, skipped: 0 }.print(json)
+    Told { path, footer, made, tokenizer: Some(tokenizer), exact: false, survey: None }.print(json)
 }

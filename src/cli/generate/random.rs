@@ -98,7 +98,7 @@ fn native(args: Args, tokenizer: &Tokenizer) -> Outcome {
     };
     let source = Random::new(params, tokenizer)?;
     let (footer, made) = write_tape(&args.output, &source, threads)?;
-    Told { path: &args.output, footer, made, tokenizer: Some(tokenizer), exact: true, skipped: 0 }
+    Told { path: &args.output, footer, made, tokenizer: Some(tokenizer), exact: true, survey: None }
         .print(args.json)
 }
 

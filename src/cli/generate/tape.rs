@@ -9,6 +9,7 @@ use tokentape_tokenizer::Tokenizer;
 use crate::cli::output::{create, print};
 use crate::cli::verify::Meter;
 use crate::cli::{Failure, Outcome};
+use crate::convert::import::Survey;
 use crate::generate::{Made, Random, Sink};
 use crate::tape::format::Header;
 use crate::tape::{Footer, Progress, Writer};
@@ -22,8 +23,8 @@ pub(in crate::cli) struct Told<'a> {
     pub(in crate::cli) tokenizer: Option<&'a Tokenizer>,
     /// Whether there is a length that each prompt was asked to have: a peer's prompts are as long as they come out.
     pub(in crate::cli) exact: bool,
-    /// Rows of an imported file that were left out.
-    pub(in crate::cli) skipped: u64,
+    /// What was found in an imported file.
+    pub(in crate::cli) survey: Option<Survey>,
 }
 
 impl Told<'_> {
@@ -33,7 +34,7 @@ impl Told<'_> {
     }
 
     fn as_text(&self, bytes: u64) -> String {
-        let Self { path, footer, made: Made { requests, inexact }, tokenizer, exact, skipped } = self;
+        let Self { path, footer, made: Made { requests, inexact }, tokenizer, exact, survey } = self;
         let line = |name: &str, value: &str| format!("{name:<16} {value}\n");
         let mut lines = vec![
             line("tape", &format!("{} ({bytes} bytes)", path.display())),
@@ -48,8 +49,15 @@ impl Told<'_> {
         if *exact {
             lines.push(line("exact prompts", &format!("{} of {requests}", requests - inexact)));
         }
-        if *skipped > 0 {
+        let Survey { skipped, unordered, .. } = survey.unwrap_or_default();
+        if skipped > 0 {
             lines.push(line("left out", &format!("{skipped} rows without a token in or out")));
+        }
+        if unordered > 0 {
+            lines.push(format!(
+                "\n{unordered} of {requests} requests arrive before one above them; replay sends in the tape's order, \
+                 and so these late\n"
+            ));
         }
         if *inexact > 0 {
             lines.push(format!(
@@ -61,7 +69,7 @@ impl Told<'_> {
     }
 
     fn as_json(&self, bytes: u64) -> String {
-        let Self { path, footer, made, tokenizer, exact, skipped } = &self;
+        let Self { path, footer, made, tokenizer, exact, survey } = &self;
         let mut json = json!({
             "tape": path.display().to_string(),
             "bytes": bytes,
@@ -74,8 +82,9 @@ impl Told<'_> {
         if *exact {
             json["inexact_prompts"] = made.inexact.into();
         }
-        if *skipped > 0 {
+        if let Some(Survey { skipped, unordered, .. }) = survey {
             json["skipped_rows"] = (*skipped).into();
+            json["unordered_requests"] = (*unordered).into();
         }
         format!("{json:#}\n")
     }
