@@ -17,6 +17,7 @@ mod moment;
 mod mooncake;
 mod prompt;
 mod rows;
+mod source;
 mod vllm_custom;
 mod vllm_result;
 

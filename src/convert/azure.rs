@@ -2,8 +2,9 @@
 //! calendar times with seven decimals, or with a zone (Azure/AzurePublicDataset, `data/AzureLLMInferenceTrace_*.csv`).
 
 use super::csv::Table;
-use super::import::{Error, Imported, Input, Lengths, Source};
+use super::import::{Error, Input};
 use super::moment::calendar_ns;
+use super::source::{Imported, Lengths, Source};
 
 /// Reads such a trace.
 pub(super) struct Trace {

@@ -10,10 +10,11 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::import::{Error, Imported, Input, Lengths, Source};
+use super::import::{Error, Input};
 use super::moment::Decimal;
 use super::mooncake::blocks;
 use super::rows::Rows;
+use super::source::{Imported, Lengths, Source};
 use crate::tape::format::Session;
 
 #[derive(Deserialize)]

@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 
 use super::csv::Table;
-use super::import::{Error, Imported, Input, Lengths, Source};
+use super::import::{Error, Input};
+use super::source::{Imported, Lengths, Source};
 use crate::tape::format::Session;
 
 /// Reads such a trace.

@@ -5,9 +5,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::csv::Table;
-use super::import::{Error, Imported, Input, Lengths, Source};
+use super::import::{Error, Input};
 use super::moment::Decimal;
 use super::rows::Rows;
+use super::source::{Imported, Lengths, Source};
 
 const COLUMNS: [&str; 3] = ["timestamp", "input_length", "output_length"];
 

@@ -5,6 +5,8 @@
 //! shares with others, equal blocks are equal tokens, on every machine. Every random choice belongs to the seed and to a
 //! row's index or a block's hash, so that the tape is the same on any number of threads.
 
+mod kept;
+
 use std::io;
 
 use serde::Serialize;
@@ -12,13 +14,16 @@ use serde_json::{Map, Value, json};
 use tokentape_tokenizer::Tokenizer;
 
 use super::moment::Decimal;
+use super::source::{Imported, Lengths, Source, Whole};
 use super::{azure, bailian, burstgpt, guidellm, mooncake};
 use crate::generate::body::{Body, Fixed};
 use crate::generate::ordered::{self, Item};
 use crate::generate::prompt::Prompts;
 use crate::generate::stream::Purpose;
 use crate::generate::{self, Api, IMPORTED, MAX_TOKENS, Made, Refused, Sink};
-use crate::tape::format::{Header, Request, Session, TokenizerId, VERSION};
+use crate::tape::format::{Header, Request, TokenizerId, VERSION};
+
+use kept::Kept;
 
 pub use super::rows::Input;
 
@@ -141,59 +146,6 @@ impl Format {
             Self::Mooncake => Box::new(mooncake::Trace::open(input, Decimal::MILLI)?),
             Self::VllmTimedTrace => Box::new(mooncake::Trace::open(input, params.unit()?)?),
         })
-    }
-}
-
-/// Reads a foreign file, one request after the other.
-pub(super) trait Source: Send {
-    /// The next request; none at the end.
-    fn next(&mut self) -> Result<Option<Imported>, Error>;
-}
-
-/// What a row becomes.
-#[derive(Clone, Debug)]
-pub(super) enum Imported {
-    /// Lengths alone: a prompt is made.
-    Lengths(Lengths),
-    /// A request as it was sent.
-    #[expect(dead_code, reason = "made by the formats that hold whole requests")]
-    Whole(Whole),
-}
-
-/// A request of which only the lengths are known.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Lengths {
-    /// The row's line.
-    pub(super) line: u64,
-    /// When it arrives, in ns from where the file's times begin.
-    pub(super) offset_ns: u64,
-    pub(super) input_tokens: u32,
-    pub(super) output_tokens: u32,
-    /// The hashes of the prompt's blocks, from its beginning; there may be too few, and none.
-    pub(super) blocks: Vec<u64>,
-    pub(super) session: Option<Session>,
-}
-
-/// A request of which everything is known.
-#[derive(Clone, Debug)]
-pub(super) struct Whole {
-    /// When it arrives, in ns from where the file's times begin.
-    pub(super) offset_ns: u64,
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) body: Vec<u8>,
-    /// The counts, where the file or a tokenizer tells them.
-    pub(super) input_tokens: Option<u32>,
-    pub(super) output_tokens: Option<u32>,
-    pub(super) session: Option<Session>,
-}
-
-impl Imported {
-    fn offset_ns(&self) -> u64 {
-        match self {
-            Self::Lengths(row) => row.offset_ns,
-            Self::Whole(whole) => whole.offset_ns,
-        }
     }
 }
 
@@ -423,85 +375,6 @@ fn survey(format: Format, params: &Params, input: &Input) -> Result<Survey, Erro
     Ok(survey)
 }
 
-/// The requests that are imported, each checked.
-struct Kept {
-    source: Box<dyn Source>,
-    name: String,
-    left: u64,
-    block_tokens: Option<u32>,
-    skip_empty: bool,
-    skipped: u64,
-}
-
-impl Kept {
-    fn open(format: Format, params: &Params, input: &Input) -> Result<Self, Error> {
-        Ok(Self {
-            source: format.source(input, params)?,
-            name: input.name(),
-            left: params.requests.unwrap_or(u64::MAX),
-            block_tokens: params.block_tokens,
-            skip_empty: params.skip_empty,
-            skipped: 0,
-        })
-    }
-
-    /// Whether a row can be a request; none where it is to be left out.
-    fn check(&self, row: &Lengths) -> Result<bool, Error> {
-        let error = |reason| Error::Line { name: self.name.clone(), line: row.line, reason };
-        if row.input_tokens == 0 || row.output_tokens == 0 {
-            let what = if row.input_tokens == 0 { "a prompt" } else { "an answer" };
-            if self.skip_empty {
-                return Ok(false);
-            }
-            let reason = format!("{what} of no tokens: leave such rows out with --skip-empty");
-            return Err(error(reason));
-        }
-        if let Some(tokens) = [row.input_tokens, row.output_tokens].into_iter().find(|&n| n > MAX_TOKENS) {
-            return Err(error(format!(
-                "{tokens} tokens are more than any model takes: at most {MAX_TOKENS}"
-            )));
-        }
-        if let Some(size) = self.block_tokens {
-            let most = row.input_tokens.div_ceil(size) as usize;
-            if row.blocks.len() > most {
-                return Err(error(format!(
-                    "{} hashes for {} tokens; blocks of {size} tokens make at most {most}: is this another format, or \
-                     do its blocks have another size (--block-tokens)?",
-                    row.blocks.len(),
-                    row.input_tokens
-                )));
-            }
-        }
-        Ok(true)
-    }
-}
-
-impl Iterator for Kept {
-    type Item = Result<Imported, Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while self.left > 0 {
-            let imported = match self.source.next().transpose()? {
-                Ok(imported) => imported,
-                Err(error) => return Some(Err(error)),
-            };
-            let is_kept = match &imported {
-                Imported::Lengths(row) => self.check(row),
-                Imported::Whole(_) => Ok(true),
-            };
-            match is_kept {
-                Ok(true) => {
-                    self.left -= 1;
-                    return Some(Ok(imported));
-                }
-                Ok(false) => self.skipped += 1,
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        None
-    }
-}
-
 /// The input stands in it by its contents, never by its path.
 fn header(
     format: Format,
@@ -532,3 +405,6 @@ fn header(
         }),
     })
 }
+
+#[cfg(test)]
+mod tests;
