@@ -3,6 +3,8 @@
 //! In: what other tools leave of a run, as a [`Subject`], and traces as tapes ([`import`]). Out: a tape's prompts in the
 //! files that other tools read, with the command that sends them unchanged ([`export`]).
 
+mod aiperf;
+mod asked;
 mod azure;
 mod bailian;
 mod burstgpt;
@@ -13,10 +15,14 @@ mod evalscope_trace;
 pub mod export;
 mod guidellm;
 pub mod import;
+mod jsonl;
 mod moment;
 mod mooncake;
+mod openai_batch;
 mod prompt;
+mod raw_payload;
 mod rows;
+mod sharegpt;
 mod source;
 mod vllm_custom;
 mod vllm_result;

@@ -60,16 +60,32 @@ pub(super) struct Args {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 enum Format {
+    /// AIPerf single_turn and multi_turn: JSON lines of texts, or of sessions of texts
+    Aiperf,
     /// Azure LLM inference 2023 and 2024: CSV of calendar times and lengths
     Azure,
     /// Alibaba Bailian (Qwen): JSON lines of lengths, blocks of 16 tokens and chats
     Bailian,
     /// BurstGPT: CSV of seconds and lengths, with or without sessions
     Burstgpt,
+    /// evalscope line_by_line: a prompt a line, or messages or a body as JSON
+    EvalscopeLines,
+    /// evalscope workload_trace: JSON lines of bodies and times
+    EvalscopeTrace,
     /// GuideLLM trace: seconds and lengths as JSON lines, a JSON array or CSV
     Guidellm,
+    /// tokentape's own, from `export jsonl` or `cat`: a request a line
+    Jsonl,
     /// Mooncake: JSON lines of milliseconds, lengths and blocks of 512 tokens
     Mooncake,
+    /// OpenAI batch: JSON lines of methods, paths and bodies
+    OpenaiBatch,
+    /// AIPerf raw_payload: JSON lines of whole bodies
+    RawPayload,
+    /// ShareGPT: a JSON array of conversations, each a session
+    Sharegpt,
+    /// vLLM custom: JSON lines of prompts or messages, and lengths
+    VllmCustom,
     /// vLLM timed_trace: JSON lines of times, lengths and blocks, in units of one's own
     VllmTimedTrace,
 }
@@ -77,11 +93,19 @@ enum Format {
 impl From<Format> for import::Format {
     fn from(format: Format) -> Self {
         match format {
+            Format::Aiperf => Self::Aiperf,
             Format::Azure => Self::Azure,
             Format::Bailian => Self::Bailian,
             Format::Burstgpt => Self::Burstgpt,
+            Format::EvalscopeLines => Self::EvalscopeLines,
+            Format::EvalscopeTrace => Self::EvalscopeTrace,
             Format::Guidellm => Self::Guidellm,
+            Format::Jsonl => Self::Jsonl,
             Format::Mooncake => Self::Mooncake,
+            Format::OpenaiBatch => Self::OpenaiBatch,
+            Format::RawPayload => Self::RawPayload,
+            Format::Sharegpt => Self::Sharegpt,
+            Format::VllmCustom => Self::VllmCustom,
             Format::VllmTimedTrace => Self::VllmTimedTrace,
         }
     }

@@ -15,7 +15,10 @@ use tokentape_tokenizer::Tokenizer;
 
 use super::moment::Decimal;
 use super::source::{Imported, Lengths, Source, Whole};
-use super::{azure, bailian, burstgpt, guidellm, mooncake};
+use super::{
+    aiperf, asked, azure, bailian, burstgpt, evalscope_lines, evalscope_trace, guidellm, jsonl, mooncake,
+    openai_batch, raw_payload, sharegpt, vllm_custom,
+};
 use crate::generate::body::{Body, Fixed};
 use crate::generate::ordered::{self, Item};
 use crate::generate::prompt::Prompts;
@@ -82,16 +85,32 @@ impl From<Refused> for Error {
 /// A foreign format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
+    /// `AIPerf`'s `single_turn` and `multi_turn`: texts, and sessions of texts.
+    Aiperf,
     /// The Azure LLM inference traces of 2023 and 2024.
     Azure,
     /// Alibaba's Bailian (Qwen) traces.
     Bailian,
     /// `BurstGPT`, with or without sessions.
     Burstgpt,
+    /// The `line_by_line` dataset of `evalscope perf`.
+    EvalscopeLines,
+    /// The `workload_trace` dataset of `evalscope perf`.
+    EvalscopeTrace,
     /// `GuideLLM`'s trace: timestamps and lengths, as JSON or CSV.
     Guidellm,
+    /// Our own plain form: a request a line, as `export jsonl` and `cat` write it.
+    Jsonl,
     /// Mooncake's traces.
     Mooncake,
+    /// `OpenAI`'s batch files.
+    OpenaiBatch,
+    /// Whole bodies, one a line: `AIPerf`'s `raw_payload`.
+    RawPayload,
+    /// `ShareGPT`'s conversations.
+    Sharegpt,
+    /// The `custom` dataset of `vllm bench serve`.
+    VllmCustom,
     /// The `timed_trace` dataset of `vllm bench serve`.
     VllmTimedTrace,
 }
@@ -101,11 +120,19 @@ impl Format {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Aiperf => "aiperf",
             Self::Azure => "azure",
             Self::Bailian => "bailian",
             Self::Burstgpt => "burstgpt",
+            Self::EvalscopeLines => "evalscope-lines",
+            Self::EvalscopeTrace => "evalscope-trace",
             Self::Guidellm => "guidellm",
+            Self::Jsonl => "jsonl",
             Self::Mooncake => "mooncake",
+            Self::OpenaiBatch => "openai-batch",
+            Self::RawPayload => "raw-payload",
+            Self::Sharegpt => "sharegpt",
+            Self::VllmCustom => "vllm-custom",
             Self::VllmTimedTrace => "vllm-timed-trace",
         }
     }
@@ -120,6 +147,14 @@ impl Format {
             | Self::Guidellm
             | Self::Mooncake
             | Self::VllmTimedTrace => true,
+            Self::Aiperf
+            | Self::EvalscopeLines
+            | Self::EvalscopeTrace
+            | Self::Jsonl
+            | Self::OpenaiBatch
+            | Self::RawPayload
+            | Self::Sharegpt
+            | Self::VllmCustom => false,
         }
     }
 
@@ -134,16 +169,24 @@ impl Format {
 
     /// Whether its times begin somewhere of no meaning: offsets then count from the earliest row.
     fn counts_from_earliest(self) -> bool {
-        matches!(self, Self::Azure | Self::Burstgpt | Self::Guidellm)
+        matches!(self, Self::Azure | Self::Burstgpt | Self::EvalscopeTrace | Self::Guidellm)
     }
 
     fn source(self, input: &Input, params: &Params) -> Result<Box<dyn Source>, Error> {
         Ok(match self {
+            Self::Aiperf => Box::new(aiperf::Reader::open(input)?),
             Self::Azure => Box::new(azure::Trace::open(input)?),
             Self::Bailian => Box::new(bailian::Trace::open(input)?),
             Self::Burstgpt => Box::new(burstgpt::Trace::open(input)?),
+            Self::EvalscopeLines => Box::new(evalscope_lines::Reader::open(input)?),
+            Self::EvalscopeTrace => Box::new(evalscope_trace::Reader::open(input)?),
             Self::Guidellm => guidellm::open(input)?,
+            Self::Jsonl => Box::new(jsonl::Reader::open(input)?),
             Self::Mooncake => Box::new(mooncake::Trace::open(input, Decimal::MILLI)?),
+            Self::OpenaiBatch => Box::new(openai_batch::Reader::open(input)?),
+            Self::RawPayload => Box::new(raw_payload::Reader::open(input)?),
+            Self::Sharegpt => Box::new(sharegpt::Reader::open(input)?),
+            Self::VllmCustom => Box::new(vllm_custom::Reader::open(input)?),
             Self::VllmTimedTrace => Box::new(mooncake::Trace::open(input, params.unit()?)?),
         })
     }
@@ -244,6 +287,7 @@ pub struct Import<'a> {
     input: Input,
     header: Header,
     survey: Survey,
+    tokenizer: Option<&'a Tokenizer>,
     prompts: Option<Prompts<'a>>,
     body: Body,
     /// Its index is the block's hash, so that equal blocks are equal.
@@ -280,7 +324,7 @@ impl<'a> Import<'a> {
         });
         let (block, prompt) =
             (Purpose::new(params.seed, "import-block"), Purpose::new(params.seed, "import-prompt"));
-        Ok(Self { format, params, input, header, survey, prompts, body, block, prompt })
+        Ok(Self { format, params, input, header, survey, tokenizer, prompts, body, block, prompt })
     }
 
     /// The header of the tape.
@@ -305,8 +349,21 @@ impl<'a> Import<'a> {
         let from = if self.format.counts_from_earliest() { self.survey.earliest_ns } else { 0 };
         let offset_ns = imported.offset_ns().saturating_sub(from);
         match imported {
+            Imported::Asked(asked) => {
+                let bodies = (self.params.model.as_str(), self.params.api);
+                let request = asked::request(index, offset_ns, asked, bodies, self.tokenizer)
+                    .map_err(generate::Error::from)?;
+                Ok(Item { request, exact: true })
+            }
             Imported::Lengths(row) => self.made(index, offset_ns, row),
+            Imported::Nothing { what, .. } => {
+                unreachable!("a row that asks nothing ({what}) is left out or refused when it is read")
+            }
             Imported::Whole(Whole { method, path, body, input_tokens, output_tokens, session, .. }) => {
+                let input_tokens = match (input_tokens, self.tokenizer) {
+                    (None, Some(by)) => asked::prompt_tokens(by, &body).map_err(generate::Error::from)?,
+                    (known, _) => known,
+                };
                 let request =
                     Request { index, offset_ns, method, path, body, input_tokens, output_tokens, session };
                 Ok(Item { request, exact: true })

@@ -24,6 +24,7 @@ mod server_metrics;
 mod simulate;
 mod support;
 mod tape;
+mod text_formats;
 mod traces;
 mod traffic;
 mod verdict;

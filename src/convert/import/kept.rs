@@ -68,7 +68,13 @@ impl Iterator for Kept {
             };
             let is_kept = match &imported {
                 Imported::Lengths(row) => self.check(row),
-                Imported::Whole(_) => Ok(true),
+                Imported::Nothing { .. } if self.skip_empty => Ok(false),
+                Imported::Nothing { line, what } => Err(Error::Line {
+                    name: self.name.clone(),
+                    line: *line,
+                    reason: format!("{what}: leave such rows out with --skip-empty"),
+                }),
+                Imported::Asked(_) | Imported::Whole(_) => Ok(true),
             };
             match is_kept {
                 Ok(true) => {

@@ -4,14 +4,43 @@ use proptest::prelude::*;
 
 use super::*;
 
-const ALL: [Format; 6] = [
+const ALL: [Format; 14] = [
+    Format::Aiperf,
     Format::Azure,
     Format::Bailian,
     Format::Burstgpt,
+    Format::EvalscopeLines,
+    Format::EvalscopeTrace,
     Format::Guidellm,
+    Format::Jsonl,
     Format::Mooncake,
+    Format::OpenaiBatch,
+    Format::RawPayload,
+    Format::Sharegpt,
+    Format::VllmCustom,
     Format::VllmTimedTrace,
 ];
+
+/// A line of each format that holds texts.
+const TEXTS: [(Format, &str); 9] = [
+    (Format::Aiperf, r#"{"text": "hi", "timestamp": 5, "output_length": 3, "session_id": "s"}"#),
+    (Format::Aiperf, r#"{"session_id": "s", "turns": [{"text": "a", "delay": 1.5}, {"texts": ["b"], "role": "user"}]}"#),
+    (Format::EvalscopeLines, r#"[{"role": "user", "content": "hi"}]"#),
+    (Format::EvalscopeTrace, r#"{"body": {"prompt": "a"}, "timestamp": "2026-01-31T12:00:00Z", "headers": {"k": "v"}}"#),
+    (Format::Jsonl, r#"{"offset_ns": 7, "path": "/v1/x", "body": [1], "session": {"id": "s", "turn": 0}}"#),
+    (Format::OpenaiBatch, r#"{"custom_id": "1", "method": "POST", "url": "/v1/x", "body": {"input": "a"}}"#),
+    (Format::RawPayload, r#"{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}"#),
+    (Format::Sharegpt, r#"[{"id": "a", "conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}]"#),
+    (Format::VllmCustom, r#"{"prompt": "hi", "output_tokens": 2}"#),
+];
+
+#[test]
+fn a_true_line_of_texts_is_read() {
+    for (format, line) in TEXTS {
+        let requests = import(format, Params::default(), line.as_bytes(), Some(&TOKENIZER)).unwrap();
+        assert!(!requests.is_empty(), "{line}");
+    }
+}
 
 static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::embedded().unwrap());
 
@@ -55,6 +84,17 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), place in 0..ALL.len()) {
             drop(import(ALL[place], Params::default(), &bytes, Some(&TOKENIZER)));
+    }
+
+    /// A true line of texts with a byte of it changed, and cut short.
+    #[test]
+    fn no_damaged_text_makes_it_panic(place in 0..TEXTS.len(), at in 0_usize..200, byte: u8, end in 0_usize..200) {
+        let (format, line) = TEXTS[place];
+        let mut bytes = line.as_bytes().to_vec();
+        let length = bytes.len();
+        bytes[at % length] = byte;
+        bytes.truncate(length - end % length / 4);
+        drop(import(format, Params::default(), &bytes, Some(&TOKENIZER)));
     }
 
     /// A true trace with a byte of it changed, and cut short.
