@@ -41,7 +41,7 @@ pub(super) struct Args {
     /// Seed of every random choice
     #[arg(long, value_name = "S", default_value = "0")]
     seed: u64,
-    /// Leave out rows without a token in or out: BurstGPT's failed requests are such
+    /// Leave out rows without a token in or out: failed requests are such
     #[arg(long)]
     skip_empty: bool,
     /// Tokens that one hash stands for [default: mooncake 512, bailian and vllm-timed-trace 16]
@@ -64,13 +64,13 @@ enum Format {
     Azure,
     /// Alibaba Bailian (Qwen): JSON lines of lengths, blocks of 16 tokens and chats
     Bailian,
-    /// BurstGPT: CSV of seconds and lengths, with or without sessions
+    #[value(help = "BurstGPT: CSV of seconds and lengths, with or without sessions")]
     Burstgpt,
-    /// GuideLLM trace: seconds and lengths as JSON lines, a JSON array or CSV
+    #[value(help = "GuideLLM trace: seconds and lengths as JSON lines, a JSON array or CSV")]
     Guidellm,
     /// Mooncake: JSON lines of milliseconds, lengths and blocks of 512 tokens
     Mooncake,
-    /// vLLM timed_trace: JSON lines of times, lengths and blocks, in units of one's own
+    /// vLLM `timed_trace`: JSON lines of times, lengths and blocks, in units of one's own
     VllmTimedTrace,
 }
 
