@@ -1,6 +1,7 @@
 //! Formats of texts and bodies, in and out, through the binary: what a format can carry comes back to the byte.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -38,7 +39,9 @@ impl Desk {
         };
         let path = self.path("in.tape.zst");
         let mut writer = Writer::new(fs::File::create(&path).unwrap(), &header).unwrap();
-        requests.iter().for_each(|request| writer.write(request).unwrap());
+        for request in requests {
+            writer.write(request).unwrap();
+        }
         (path, writer.finish().unwrap().workload_digest)
     }
 
@@ -292,12 +295,16 @@ fn secrets_in_headers_are_not_kept() {
     assert_eq!((requests[0].offset_ns, requests[1].offset_ns), (0, 2_000_000_000));
     assert_eq!((requests[1].path.as_str(), requests[1].output_tokens), (CHAT, Some(9)));
     let tape = desk.path("again.tape.zst");
-    let unpacked = zstd_cat(&tape);
+    let unpacked = unpacked(&tape);
     assert!(unpacked.contains("prompt") && !unpacked.contains("secret"));
 }
 
-fn zstd_cat(path: &Path) -> String {
-    String::from_utf8(zstd::decode_all(fs::File::open(path).unwrap()).unwrap()).unwrap()
+/// All that stands in a tape, header and footer too.
+fn unpacked(path: &Path) -> String {
+    let mut text = String::new();
+    let file = zstd::Decoder::new(fs::File::open(path).unwrap()).unwrap();
+    file.take(1 << 20).read_to_string(&mut text).unwrap();
+    text
 }
 
 #[test]
