@@ -11,6 +11,7 @@ mod exit;
 mod export;
 mod fit;
 mod generate;
+mod import;
 mod inspect;
 mod interrupt;
 mod mock;
@@ -63,6 +64,8 @@ enum Command {
     Calibrate(calibrate::Args),
     /// Make a tape from a seeded source
     Generate(generate::Args),
+    /// Make a tape from another tool's trace
+    Import(import::Args),
     /// Show what a tape holds: header, digest, counts, lengths
     Inspect(inspect::Args),
     /// Print a tape's requests as JSON lines
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::exec(args),
         Command::Calibrate(args) => calibrate::exec(args),
         Command::Generate(args) => generate::exec(args),
+        Command::Import(args) => import::exec(args),
         Command::Inspect(args) => inspect::exec(args),
         Command::Cat(args) => cat::exec(args),
         Command::Verify(args) => verify::exec(args),
