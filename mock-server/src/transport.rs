@@ -185,8 +185,11 @@ impl Read for Transport {
         cx: &mut Context<'_>,
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        // hyper asks with every event that it writes, mostly in vain: the array is not to be zeroed for that.
-        ready!(self.socket.poll_read_ready(cx))?;
+        // hyper asks with every event that it writes, mostly in vain: the array is not to be zeroed for that. TLS may hold
+        // bytes of which the socket knows no more.
+        if let Socket::Plain(_) = &self.socket {
+            ready!(self.socket.tcp().poll_read_ready(cx))?;
+        }
         let mut bytes = [0; READ_BYTES];
         let room = cursor.remaining().min(READ_BYTES);
         let mut read = ReadBuf::new(&mut bytes[..room]);
