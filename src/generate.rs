@@ -7,6 +7,7 @@
 
 mod body;
 pub mod compat;
+pub mod fresh;
 mod lengths;
 mod ordered;
 mod prompt;

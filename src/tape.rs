@@ -6,6 +6,7 @@
 
 mod contents;
 pub mod digest;
+pub mod edit;
 mod error;
 pub mod format;
 mod frame;

@@ -23,6 +23,7 @@ mod server_metrics;
 mod simulate;
 mod support;
 mod tape;
+mod tape_tools;
 mod traces;
 mod traffic;
 mod verdict;
