@@ -5,8 +5,10 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::Serialize;
+
 use super::{Failure, Outcome};
-use crate::tape::Reader;
+use crate::tape::{Entry, Reader, Request, Response};
 
 /// Which requests to print.
 #[derive(Debug, clap::Args)]
@@ -18,15 +20,21 @@ pub(super) struct Args {
     /// Only requests A to B-1, counted from 0; either end may be left out
     #[arg(long, value_name = "A..B")]
     range: Option<Indices>,
+    /// Also print the recorded responses, each with its type, in the order of the file
+    #[arg(long)]
+    responses: bool,
 }
 
 const EXAMPLES: &str = "\
 Each line has index, offset_ns, method, path and body (body_base64 where it is not UTF-8), and
-input_tokens, output_tokens and session where the tape has them.
+input_tokens, output_tokens and session where the tape has them. With --responses, each line also
+begins with its type, request or response; a response has index, status, headers, head_ns, chunks,
+body, end_ns and outcome (docs/tape-format.md).
 
 Examples:
   tokentape cat load.tape.zst | head
   tokentape cat load.tape.zst --range 100..110
+  tokentape cat load.tape.zst --responses | jq -c 'select(.status) | [.index, .status, .outcome]'
   tokentape cat load.tape.zst --range 42..43 | jq -r .body | jq .";
 
 pub(super) fn exec(args: Args) -> Outcome {
@@ -41,13 +49,40 @@ pub(super) fn exec(args: Args) -> Outcome {
         )));
     }
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
-    for request in reader.requests_in(range) {
-        // What precedes an unreadable record has been printed by then: dropping the writer flushes it.
-        serde_json::to_writer(&mut out, &request?).map_err(io::Error::from)?;
-        out.write_all(b"\n")?;
+    // What precedes an unreadable record has been printed by then: dropping the writer flushes it.
+    if args.responses {
+        for entry in reader.entries_in(range) {
+            print_line(&mut out, &Tagged::of(&entry?))?;
+        }
+    } else {
+        for request in reader.requests_in(range) {
+            print_line(&mut out, &request?)?;
+        }
     }
     out.flush()?;
     Ok(())
+}
+
+fn print_line(out: &mut impl Write, record: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, record)?;
+    out.write_all(b"\n")
+}
+
+/// A record as the tape has it, with its type.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Tagged<'a> {
+    Request(&'a Request),
+    Response(&'a Response),
+}
+
+impl<'a> Tagged<'a> {
+    fn of(entry: &'a Entry) -> Self {
+        match entry {
+            Entry::Request(request) => Self::Request(request),
+            Entry::Response(response) => Self::Response(response),
+        }
+    }
 }
 
 /// `A..B`, `A..`, `..B` or `..`.
