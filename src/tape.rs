@@ -13,15 +13,19 @@ mod frame;
 mod line;
 mod reader;
 mod records;
+mod response;
 mod salvage;
 mod verify;
 mod writer;
 
 pub use contents::{Arrivals, Contents, Figures, Spread};
 pub use error::{Error, ErrorKind, Holds, WriteError};
-pub use format::{Footer, Header, Request, Session, TokenizerId, VERSION, Version};
+pub use format::{
+    Chunk, Entry, Footer, Header, Outcome, Request, Response, ResponseHead, Session, TokenizerId, VERSION,
+    Version,
+};
 pub use frame::MAX_FRAME_BYTES;
-pub use reader::{Reader, Requests};
+pub use reader::{Entries, Reader, Requests};
 pub use salvage::Salvage;
 pub use verify::{Progress, verify};
 pub use writer::{Layout, Writer};

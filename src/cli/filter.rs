@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use serde_json::{Map, json};
 
-use super::edit::{CREATED_BY, Output, digest};
+use super::edit::{CREATED_BY, Output, Scope, digest};
 use super::span::Numbers;
 use super::{Failure, Outcome};
 use crate::tape::edit::select::Criteria;
-use crate::tape::{Reader, edit};
+use crate::tape::{Entry, Reader, edit};
 
 /// What the requests must be like, and where they go.
 #[derive(Debug, clap::Args)]
@@ -54,13 +54,16 @@ pub(super) fn exec(args: Args) -> Outcome {
     let reader = Reader::open(&args.tape)?;
     let tokenizer = reader.header().tokenizer.clone();
     let header = edit::header(CREATED_BY, "filter", &[digest(&reader)], params, tokenizer);
-    args.output.write(&header, reader.footer().requests, |tape| {
-        for request in reader.requests() {
-            let request = request?;
-            tape.step();
-            if criteria.matches(&request) {
-                tape.request(request)?;
+    args.output.write(&header, Scope::of(&reader, 1), |tape| {
+        for entry in reader.entries() {
+            let entry = entry?;
+            if let Entry::Request(request) = &entry {
+                tape.step();
+                if !criteria.matches(request) {
+                    continue;
+                }
             }
+            tape.write(0, entry)?;
         }
         Ok(Vec::new())
     })

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::output::print;
 use super::verify::Meter;
 use super::{Failure, Outcome};
-use crate::tape::{Contents, Figures, Header, Progress, Reader};
+use crate::tape::{self, Contents, Entry, Figures, Header, Progress, Reader, Response};
 
 /// What to inspect, and how to show it.
 #[derive(Debug, clap::Args)]
@@ -35,18 +35,44 @@ pub(super) fn exec(args: Args) -> Outcome {
     let reader = Reader::open(&args.tape)?;
     let total = reader.footer().requests;
     let mut contents = Contents::default();
+    let mut answers = Answers::default();
     let mut meter = Meter::new("reading");
-    reader.verify(&mut |request| {
-        contents.add(request);
-        meter.show(Progress { done: request.index + 1, total });
+    reader.verify_entries(&mut |entry| match entry {
+        Entry::Request(request) => {
+            contents.add(request);
+            meter.show(Progress { done: request.index + 1, total });
+        }
+        Entry::Response(response) => answers.add(response),
     })?;
     meter.clear();
-    let inspection = Inspection::of(&args, &reader, &contents);
+    let inspection = Inspection::of(&args, &reader, &contents, answers);
     if args.json {
         let json = serde_json::to_string_pretty(&inspection).map_err(Failure::run)?;
         print(&format!("{json}\n"))
     } else {
         print(&inspection.to_string())
+    }
+}
+
+/// The recorded responses, by how they ended and by status.
+#[derive(Default)]
+struct Answers {
+    outcomes: BTreeMap<&'static str, u64>,
+    statuses: BTreeMap<u16, u64>,
+}
+
+impl Answers {
+    fn add(&mut self, response: &Response) {
+        let outcome = match response.outcome {
+            tape::Outcome::ClientGone => "client_gone",
+            tape::Outcome::Complete => "complete",
+            tape::Outcome::ServerGone => "server_gone",
+            tape::Outcome::Stopped => "stopped",
+        };
+        *self.outcomes.entry(outcome).or_default() += 1;
+        if let Some(head) = &response.head {
+            *self.statuses.entry(head.status).or_default() += 1;
+        }
     }
 }
 
@@ -57,6 +83,9 @@ struct Inspection<'a> {
     header: &'a Header,
     workload_digest: &'a str,
     requests: u64,
+    responses: u64,
+    outcomes: BTreeMap<&'static str, u64>,
+    statuses: BTreeMap<u16, u64>,
     sessions: u64,
     frames: usize,
     compressed_bytes: u64,
@@ -76,13 +105,16 @@ struct ArrivalFigures {
 }
 
 impl<'a> Inspection<'a> {
-    fn of(args: &Args, reader: &'a Reader, contents: &'a Contents) -> Self {
+    fn of(args: &Args, reader: &'a Reader, contents: &'a Contents, answers: Answers) -> Self {
         let mean_rate_per_s = contents.arrivals.mean_rate();
         Self {
             tape: args.tape.display().to_string(),
             header: reader.header(),
             workload_digest: &reader.footer().workload_digest,
             requests: reader.footer().requests,
+            responses: reader.footer().responses,
+            outcomes: answers.outcomes,
+            statuses: answers.statuses,
             sessions: contents.sessions,
             frames: reader.frames(),
             compressed_bytes: reader.compressed_bytes(),
@@ -115,6 +147,14 @@ impl fmt::Display for Inspection<'_> {
         }
         field(f, "digest", self.workload_digest)?;
         field(f, "requests", grouped(self.requests))?;
+        if self.responses > 0 {
+            let named = |(name, count): (String, &u64)| format!("{} {name}", grouped(*count));
+            let outcomes = self.outcomes.iter().map(|(name, count)| named((name.replace('_', " "), count)));
+            let statuses =
+                self.statuses.iter().map(|(status, count)| named((format!("of status {status}"), count)));
+            let parts: Vec<_> = outcomes.chain(statuses).collect();
+            field(f, "responses", format_args!("{} ({})", grouped(self.responses), parts.join(", ")))?;
+        }
         if self.sessions > 0 {
             field(f, "sessions", grouped(self.sessions))?;
         }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde_json::Map;
 
 use super::Outcome;
-use super::edit::{CREATED_BY, Output, digest};
+use super::edit::{CREATED_BY, Output, Scope, digest};
 use crate::tape::edit::merge::{Merge, Options};
-use crate::tape::{Reader, edit};
+use crate::tape::{Entry, Reader, edit};
 
 /// Which tapes, and where the new one goes.
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,10 @@ Examples:
 pub(super) fn exec(args: Args) -> Outcome {
     args.output.keep_apart(&args.tapes)?;
     let readers = args.tapes.iter().map(Reader::open).collect::<Result<Vec<_>, _>>()?;
-    let total = readers.iter().map(|reader| reader.footer().requests).sum();
+    let scope = Scope {
+        requests: readers.iter().map(|reader| reader.footer().requests).sum(),
+        answered: readers.iter().any(|reader| reader.footer().responses > 0),
+    };
     let parents: Vec<&str> = readers.iter().map(digest).collect();
     let mut params = Map::new();
     for (name, set) in [("append", args.append), ("same_sessions", args.same_sessions)] {
@@ -56,15 +59,17 @@ pub(super) fn exec(args: Args) -> Outcome {
     });
     let counts_differ = !notes.is_empty();
     let header = edit::header(CREATED_BY, "merge", &parents, params, tokenizer);
-    args.output.write(&header, total, |tape| {
+    args.output.write(&header, scope, |tape| {
         let options = Options { append: args.append, same_sessions: args.same_sessions };
-        for request in Merge::new(readers.iter().map(Reader::requests), options) {
-            let mut request = request?;
-            tape.step();
-            if counts_differ {
-                request.input_tokens = None;
+        for next in Merge::new(readers.iter().map(Reader::entries), options) {
+            let (number, mut entry) = next?;
+            if let Entry::Request(request) = &mut entry {
+                tape.step();
+                if counts_differ {
+                    request.input_tokens = None;
+                }
             }
-            tape.request(request)?;
+            tape.write(number, entry)?;
         }
         Ok(notes)
     })

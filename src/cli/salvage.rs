@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
-use super::edit::{CREATED_BY, Output};
+use super::edit::{CREATED_BY, Output, Scope};
 use super::{Failure, Outcome};
 use crate::tape::{Header, Salvage, edit};
 
@@ -33,11 +33,11 @@ pub(super) fn exec(args: Args) -> Outcome {
     args.output.keep_apart([&args.tape])?;
     let salvage = Salvage::open(&args.tape)?;
     let header = header(&args, salvage.header())?;
-    args.output.write(&header, 0, |tape| {
+    args.output.write(&header, Scope::default(), |tape| {
         let mut notes = vec!["the tape was whole: nothing was lost".to_owned()];
-        for request in salvage {
-            match request {
-                Ok(request) => tape.request(request)?,
+        for entry in salvage.entries() {
+            match entry {
+                Ok(entry) => tape.keep(&entry)?,
                 Err(error) => notes = vec![format!("the {error}")],
             }
         }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use serde_json::Map;
 use tokentape_tokenizer::Tokenizer;
 
-use super::edit::{CREATED_BY, Output, digest};
+use super::edit::{CREATED_BY, Output, Scope, digest};
 use super::{Failure, Outcome};
 use crate::generate::fresh::{Fresh, Renewed};
 use crate::tape::edit::scale::{Rounds, at_speed};
-use crate::tape::{Reader, edit};
+use crate::tape::{Entry, Reader, edit};
 
 /// How to scale a tape, and where the new one goes.
 #[derive(Debug, clap::Args)]
@@ -81,23 +81,25 @@ pub(super) fn exec(args: Args) -> Outcome {
     let header_tokenizer = reader.header().tokenizer.clone();
     let header = edit::header(CREATED_BY, "scale", &[digest(&reader)], args.params(), header_tokenizer);
     let (speed, repeat) = (args.speed.unwrap_or(1.0), args.repeat.unwrap_or(1));
-    args.output.write(&header, reader.footer().requests * repeat, |tape| {
+    args.output.write(&header, Scope::of(&reader, repeat), |tape| {
         let mut rounds = Rounds::default();
         let (mut inexact, mut unchanged) = (0_u64, 0_u64);
         for _ in 0..repeat {
-            for request in reader.requests() {
-                let mut request = request?;
-                tape.step();
-                request.offset_ns = at_speed(request.offset_ns, speed);
-                rounds.place(&mut request);
-                if let Some(fresh) = fresh.as_ref().filter(|_| rounds.round() > 0) {
-                    match fresh.renew(&mut request, rounds.round())? {
-                        Renewed::Exact => {}
-                        Renewed::Inexact => inexact += 1,
-                        Renewed::Unchanged => unchanged += 1,
+            for entry in reader.entries() {
+                let mut entry = entry?;
+                if let Entry::Request(request) = &mut entry {
+                    tape.step();
+                    request.offset_ns = at_speed(request.offset_ns, speed);
+                    rounds.place(request);
+                    if let Some(fresh) = fresh.as_ref().filter(|_| rounds.round() > 0) {
+                        match fresh.renew(request, rounds.round())? {
+                            Renewed::Exact => {}
+                            Renewed::Inexact => inexact += 1,
+                            Renewed::Unchanged => unchanged += 1,
+                        }
                     }
                 }
-                tape.request(request)?;
+                tape.write(rounds.round(), entry)?;
             }
             rounds.advance();
         }

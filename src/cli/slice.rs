@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use serde_json::{Map, json};
 
-use super::edit::{CREATED_BY, Output, digest};
+use super::edit::{CREATED_BY, Output, Scope, digest};
 use super::span::{Numbers, Times};
 use super::{Failure, Outcome};
 use crate::tape::edit::select::{Criteria, Sampler};
-use crate::tape::{Reader, edit};
+use crate::tape::{Entry, Reader, edit};
 
 /// Which part, and where it goes.
 #[derive(Debug, clap::Args)]
@@ -80,19 +80,21 @@ pub(super) fn exec(args: Args) -> Outcome {
     };
     let tokenizer = reader.header().tokenizer.clone();
     let header = edit::header(CREATED_BY, "slice", &[digest(&reader)], args.params(), tokenizer);
-    args.output.write(&header, within, |tape| {
+    args.output.write(&header, Scope { requests: within, ..Scope::of(&reader, 1) }, |tape| {
         let mut begin_ns = window.map(|window| window.start);
-        for request in reader.requests_in(range) {
-            let mut request = request?;
-            tape.step();
-            if !criteria.matches(&request) || !sampler.as_mut().is_none_or(Sampler::takes) {
-                continue;
+        for entry in reader.entries_in(range) {
+            let mut entry = entry?;
+            if let Entry::Request(request) = &mut entry {
+                tape.step();
+                if !criteria.matches(request) || !sampler.as_mut().is_none_or(Sampler::takes) {
+                    continue;
+                }
+                if !args.keep_offsets {
+                    let begin_ns = *begin_ns.get_or_insert(request.offset_ns);
+                    request.offset_ns = request.offset_ns.saturating_sub(begin_ns);
+                }
             }
-            if !args.keep_offsets {
-                let begin_ns = *begin_ns.get_or_insert(request.offset_ns);
-                request.offset_ns = request.offset_ns.saturating_sub(begin_ns);
-            }
-            tape.request(request)?;
+            tape.write(0, entry)?;
         }
         Ok(Vec::new())
     })

@@ -1,7 +1,8 @@
 //! Tapes made of tapes: pure functions over streams of requests, none of which holds more than a record at a time.
 //!
 //! [`select`] leaves some out, [`merge`] puts several together, [`scale`] stretches and repeats, [`diff`] compares. [`text`] says where a prompt begins.
-//! What they give still has the indices of where it came from; [`Renumber`] counts anew from 0.
+//! What they give still has the indices of where it came from; [`Renumber`] counts anew from 0. Responses go with their
+//! requests.
 
 pub mod diff;
 pub mod merge;
@@ -9,19 +10,36 @@ pub mod scale;
 pub mod select;
 pub mod text;
 
-use super::format::{Header, Request, TokenizerId, VERSION};
+use std::collections::HashMap;
 
-/// Gives the requests of a new tape their indices.
+use super::format::{Entry, Header, TokenizerId, VERSION};
+
+/// Gives the requests of a new tape their indices, and their responses the same.
 #[derive(Clone, Debug, Default)]
 pub struct Renumber {
     due: u64,
+    /// The new index of each request whose response has not come yet, by its source and old index.
+    unanswered: HashMap<(u64, u64), u64>,
 }
 
 impl Renumber {
-    /// Gives a request the next index.
-    pub fn request(&mut self, request: &mut Request) {
-        request.index = self.due;
-        self.due += 1;
+    /// Gives a record of one source (a tape, or a round of it) its new index; false for a response whose request was
+    /// left out. With `answered`, responses may follow, and the request is remembered until its own has come.
+    pub fn assign(&mut self, source: u64, answered: bool, entry: &mut Entry) -> bool {
+        match entry {
+            Entry::Request(request) => {
+                if answered {
+                    self.unanswered.insert((source, request.index), self.due);
+                }
+                request.index = self.due;
+                self.due += 1;
+            }
+            Entry::Response(response) => match self.unanswered.remove(&(source, response.index)) {
+                Some(index) => response.index = index,
+                None => return false,
+            },
+        }
+        true
     }
 }
 
@@ -70,6 +88,18 @@ pub struct SeveralTokenizers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tape::format::{Outcome, Request, Response};
+
+    pub(super) fn response(index: u64) -> Response {
+        Response {
+            index,
+            head: None,
+            chunks: Vec::new(),
+            body: Vec::new(),
+            end_ns: 1,
+            outcome: Outcome::ServerGone,
+        }
+    }
 
     pub(super) fn request(index: u64, offset_ns: u64) -> Request {
         Request {
@@ -104,5 +134,28 @@ mod tests {
         assert_eq!(common_tokenizer([&none, &a, &a]).unwrap().unwrap().digest, "a");
         assert!(common_tokenizer([&a, &none, &b]).is_err());
         assert_eq!(common_tokenizer([&none]), Ok(None));
+    }
+
+    #[test]
+    fn a_response_gets_the_index_of_its_request() {
+        let mut renumber = Renumber::default();
+        let mut assigned = |source, entry: Entry| {
+            let mut entry = entry;
+            renumber.assign(source, true, &mut entry).then(|| entry.index())
+        };
+        let (ask, answer) =
+            (|index| Entry::Request(request(index, 0)), |index| Entry::Response(response(index)));
+        let given = [
+            assigned(0, ask(7)),
+            assigned(1, ask(7)),
+            assigned(0, ask(9)),
+            assigned(1, answer(7)),
+            assigned(0, answer(8)),
+            assigned(0, answer(9)),
+            assigned(0, answer(7)),
+            assigned(0, answer(7)),
+        ];
+        assert_eq!(given, [Some(0), Some(1), Some(2), Some(1), None, Some(2), Some(0), None]);
+        assert!(renumber.unanswered.is_empty());
     }
 }

@@ -152,7 +152,7 @@ fn inspect_shows_what_the_tape_holds() {
     let text = String::from_utf8(output.stdout).unwrap();
     let (_, text) = text.split_once('\n').unwrap();
     insta::assert_snapshot!(text, @r#"
-    format            1.0
+    format            1.1
     created by        tokentape 0.1.0
     source            test
       requests        4
@@ -162,7 +162,7 @@ fn inspect_shows_what_the_tape_holds() {
     digest            be527d7650a27bf5c66f3136ed11f2c3662984283d2ea9167893a072c752202d
     requests          4
     sessions          1
-    size              630 bytes; 1,152 uncompressed, in 3 frames
+    size              629 bytes; 1,152 uncompressed, in 3 frames
     arrivals          over 0.750 s, 4.000 requests/s on average
     path              /v1/completions
     model             m (2 requests)

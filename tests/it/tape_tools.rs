@@ -1,11 +1,14 @@
 //! `slice`, `filter`, `merge`, `scale`, `diff` and `salvage`, through the binary.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokentape::tape::{Header, Reader, Request, Session, VERSION, Writer};
+use tokentape::tape::{
+    Chunk, Entry, Header, Outcome, Reader, Request, Response, ResponseHead, Session, VERSION, Writer,
+};
 
 use crate::support::{bad, good, tape, tokentape};
 
@@ -25,7 +28,8 @@ impl Folder {
         self.path(name).to_str().unwrap().to_owned()
     }
 
-    /// A tape of requests 10 ms apart; each third one is a turn of session `s`.
+    /// A tape of requests 10 ms apart; each third one is a turn of session `s`. All but
+    /// the first have a response, which comes after the request behind the next one, and says the request's body.
     fn write(&self, name: &str, requests: u64) -> String {
         let header = Header {
             version: VERSION,
@@ -36,6 +40,7 @@ impl Folder {
             tokenizer: None,
         };
         let mut writer = Writer::new(fs::File::create(self.path(name)).unwrap(), &header).unwrap();
+        let mut waiting = VecDeque::new();
         for index in 0..requests {
             let turn = u32::try_from(index / 3).unwrap();
             let request = Request {
@@ -49,7 +54,24 @@ impl Folder {
                 session: (index % 3 == 0).then(|| Session { id: "s".to_owned(), turn }),
             };
             writer.write(&request).unwrap();
+            let head = ResponseHead { status: 200, headers: Vec::new(), at_ns: 1 };
+            let chunks = vec![Chunk { at_ns: 2, bytes: u32::try_from(request.body.len()).unwrap() }];
+            let outcome = Outcome::Complete;
+            waiting.push_back(Response {
+                index,
+                head: Some(head),
+                chunks,
+                body: request.body,
+                end_ns: 3,
+                outcome,
+            });
+            if index == 0 {
+                waiting.clear();
+            } else if waiting.len() > 2 {
+                writer.response(&waiting.pop_front().unwrap()).unwrap();
+            }
         }
+        waiting.iter().for_each(|response| writer.response(response).unwrap());
         writer.finish().unwrap();
         self.name(name)
     }
@@ -65,6 +87,22 @@ impl Folder {
         let text = |request: Request| String::from_utf8(request.body).unwrap();
         self.read(name).1.into_iter().map(text).collect()
     }
+}
+
+/// Each response with the body of the request that it stands for.
+fn answered(path: &str) -> Vec<(String, String)> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (mut asked, mut answered) = (Vec::new(), Vec::new());
+    for entry in Reader::open(path).unwrap().entries() {
+        match entry.unwrap() {
+            Entry::Request(request) => asked.push(text(&request.body)),
+            Entry::Response(response) => {
+                answered
+                    .push((asked[usize::try_from(response.index).unwrap()].clone(), text(&response.body)));
+            }
+        }
+    }
+    answered
 }
 
 fn digest(path: &str) -> String {
@@ -256,6 +294,35 @@ fn a_difference_is_told_and_fails() {
         (&6.into(), &6.into(), &0.into())
     );
     assert_eq!(found["first"]["differs_in"], serde_json::json!(["offset_ns"]));
+}
+
+#[test]
+fn responses_go_with_their_requests() {
+    let folder = Folder::new();
+    let (a, b) = (folder.write("a", 9), folder.write("b", 5));
+    let out = folder.name("out");
+    let made = |args: &[&str]| {
+        good([args, &["-o", &out]].concat());
+        tokentape::tape::verify(&out, &mut |_| {}).unwrap();
+        answered(&out)
+    };
+    for (args, expected) in [
+        (vec!["slice", &a, "--range", "..4"], 3),
+        (vec!["slice", &a, "--sample", "5", "--seed", "3"], 4),
+        (vec!["filter", &a, "--path", "/v1/chat/completions"], 4),
+        (vec!["merge", &a, &b], 12),
+        (vec!["merge", "--append", &b, &a, &b], 16),
+        (vec!["scale", &a, "--repeat", "3"], 24),
+        (vec!["salvage", &a], 8),
+    ] {
+        let answered = made(&args);
+        assert_eq!(answered.len(), expected, "{args:?}");
+        assert!(answered.iter().all(|(asked, said)| asked == said), "{args:?}: {answered:?}");
+    }
+    // Of a prompt that begins anew, the answer is the old one's.
+    let answered = made(&["scale", &a, "--repeat", "2", "--fresh-prefix"]);
+    let tail = |text: &str| text.trim_start_matches("{\"prompt\":\"").to_owned();
+    assert!(answered.iter().all(|(asked, said)| asked.ends_with(&tail(said))), "{answered:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Several tapes as one.
 
-use crate::tape::format::{Request, Session};
+use crate::tape::format::{Entry, Session};
 
 /// How tapes are put together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -11,8 +11,8 @@ pub struct Options {
     pub same_sessions: bool,
 }
 
-/// The requests of several tapes as one stream, with the indices that they had. Each tape's own order is kept; of
-/// requests that arrive at one time, the earlier tape's come first.
+/// The records of several tapes as one stream: each with the number of its tape, from 0, and the index that it had there.
+/// Each tape's own order is kept; of requests that arrive at one time, the earlier tape's come first.
 #[derive(Debug)]
 pub struct Merge<I, E> {
     sources: Vec<Source<I, E>>,
@@ -25,30 +25,30 @@ pub struct Merge<I, E> {
 
 #[derive(Debug)]
 struct Source<I, E> {
-    requests: I,
-    head: Option<Result<Request, E>>,
-    /// From 1.
-    number: usize,
+    entries: I,
+    head: Option<Result<Entry, E>>,
+    number: u64,
 }
 
 impl<I, E> Merge<I, E>
 where
-    I: Iterator<Item = Result<Request, E>>,
+    I: Iterator<Item = Result<Entry, E>>,
 {
     /// Merges `tapes`, the first one first.
     pub fn new(tapes: impl IntoIterator<Item = I>, options: Options) -> Self {
-        let sources = tapes.into_iter().zip(1..).map(|(mut requests, number)| {
-            let head = requests.next();
-            Source { requests, head, number }
+        let sources = tapes.into_iter().zip(0..).map(|(mut entries, number)| {
+            let head = entries.next();
+            Source { entries, head, number }
         });
         Self { sources: sources.collect(), options, latest_ns: 0, begin_ns: 0 }
     }
 
-    /// The place of the tape whose request is next; an error, as soon as there is one.
+    /// The place of the tape whose record is next. A response has waited for its request: it is next as soon as there is
+    /// one; so is an error.
     fn next_place(&self) -> Option<usize> {
         let heads = self.sources.iter().enumerate();
         let due = |source: &Source<I, E>| match &source.head {
-            Some(Ok(request)) if !self.options.append => Some(request.offset_ns),
+            Some(Ok(Entry::Request(request))) if !self.options.append => Some(request.offset_ns),
             Some(_) => Some(0),
             None => None,
         };
@@ -58,32 +58,33 @@ where
 
 impl<I, E> Iterator for Merge<I, E>
 where
-    I: Iterator<Item = Result<Request, E>>,
+    I: Iterator<Item = Result<Entry, E>>,
 {
-    type Item = Result<Request, E>;
+    type Item = Result<(u64, Entry), E>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let place = self.next_place()?;
         let source = &mut self.sources[place];
-        let mut next = std::mem::replace(&mut source.head, source.requests.next())?;
-        if let Ok(request) = &mut next {
+        let mut next = std::mem::replace(&mut source.head, source.entries.next())?;
+        if let Ok(Entry::Request(request)) = &mut next {
             if self.options.append {
                 request.offset_ns = request.offset_ns.saturating_add(self.begin_ns);
             }
             self.latest_ns = self.latest_ns.max(request.offset_ns);
-            if source.number > 1 && !self.options.same_sessions {
-                set_apart(&mut request.session, source.number);
+            if source.number > 0 && !self.options.same_sessions {
+                set_apart(&mut request.session, source.number + 1);
             }
         }
+        let number = source.number;
         if source.head.is_none() {
             self.begin_ns = self.latest_ns;
         }
-        Some(next)
+        Some(next.map(|entry| (number, entry)))
     }
 }
 
 /// Gives a session a name of its own: `NAME#2` for the second tape, or the second time.
-pub(super) fn set_apart(session: &mut Option<Session>, number: impl std::fmt::Display) {
+pub(super) fn set_apart(session: &mut Option<Session>, number: u64) {
     if let Some(session) = session {
         session.id.push_str(&format!("#{number}"));
     }
@@ -92,7 +93,8 @@ pub(super) fn set_apart(session: &mut Option<Session>, number: impl std::fmt::Di
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tape::edit::tests::request;
+    use crate::tape::edit::tests::{request, response};
+    use crate::tape::format::Request;
 
     fn merged(tapes: &[&[u64]], options: Options) -> Vec<(u64, u64, String)> {
         let tapes = tapes.iter().map(|offsets| {
@@ -100,10 +102,14 @@ mod tests {
                 session: Some(Session { id: "s".to_owned(), turn: 0 }),
                 ..request(index, offset)
             };
-            (0..).zip(*offsets).map(talk).map(Ok::<_, ()>)
+            (0..).zip(*offsets).map(talk).map(|request| Ok::<_, ()>(Entry::Request(request)))
         });
-        let requests = Merge::new(tapes, options).map(Result::unwrap);
-        requests.map(|r| (r.index, r.offset_ns, r.session.unwrap().id)).collect()
+        let entries = Merge::new(tapes, options).map(|item| item.unwrap().1);
+        let shown = |entry| match entry {
+            Entry::Request(request) => (request.index, request.offset_ns, request.session.unwrap().id),
+            Entry::Response(_) => unreachable!("no tape here has one"),
+        };
+        entries.map(shown).collect()
     }
 
     fn shown(requests: &[(u64, u64, String)]) -> Vec<(u64, u64, &str)> {
@@ -131,10 +137,23 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_passed_on() {
-        let tapes = [vec![Ok(request(0, 5)), Err("bad")], vec![Ok(request(0, 9))]];
+    fn responses_keep_their_places_and_errors_are_passed_on() {
+        let ask = |index, offset| Ok(Entry::Request(request(index, offset)));
+        let answer = |index| Ok(Entry::Response(response(index)));
+        let tapes =
+            [vec![ask(0, 5), answer(0), Err("bad")], vec![ask(0, 5), ask(1, 9), answer(1), answer(0)]];
         let merge = Merge::new(tapes.map(Vec::into_iter), Options::default());
-        let ends: Vec<_> = merge.map(|item| item.map(|request| request.offset_ns)).collect();
-        assert_eq!(ends, [Ok(5), Err("bad"), Ok(9)]);
+        let shown = |(tape, entry): (u64, Entry)| (tape, entry.index(), matches!(entry, Entry::Response(_)));
+        let all: Vec<_> = merge.map(|item| item.map(shown)).collect();
+        let expected = [
+            Ok((0, 0, false)),
+            Ok((0, 0, true)),
+            Err("bad"),
+            Ok((1, 0, false)),
+            Ok((1, 1, false)),
+            Ok((1, 1, true)),
+            Ok((1, 0, true)),
+        ];
+        assert_eq!(all, expected);
     }
 }
