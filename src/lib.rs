@@ -22,6 +22,7 @@ pub mod convert;
 pub mod effort;
 pub mod generate;
 pub mod metrics;
+pub mod playback;
 mod python;
 pub mod replay;
 pub mod report;
