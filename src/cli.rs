@@ -14,6 +14,7 @@ mod export;
 mod filter;
 mod fit;
 mod generate;
+mod import;
 mod inspect;
 mod interrupt;
 mod merge;
@@ -71,6 +72,8 @@ enum Command {
     Calibrate(calibrate::Args),
     /// Make a tape from a seeded source
     Generate(generate::Args),
+    /// Make a tape from another tool's trace
+    Import(import::Args),
     /// Show what a tape holds: header, digest, counts, lengths
     Inspect(inspect::Args),
     /// Print a tape's requests as JSON lines
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::exec(args),
         Command::Calibrate(args) => calibrate::exec(args),
         Command::Generate(args) => generate::exec(args),
+        Command::Import(args) => import::exec(args),
         Command::Inspect(args) => inspect::exec(args),
         Command::Cat(args) => cat::exec(args),
         Command::Verify(args) => verify::exec(args),

@@ -1,13 +1,29 @@
 //! Foreign formats in and out, one file a format.
 //!
-//! In: what other tools leave of a run, as a [`Subject`]. Out: a tape's prompts in the files that other tools read,
-//! with the command that sends them unchanged ([`export`]).
+//! In: what other tools leave of a run, as a [`Subject`], and traces as tapes ([`import`]). Out: a tape's prompts in the
+//! files that other tools read, with the command that sends them unchanged ([`export`]).
 
+mod aiperf;
+mod asked;
+mod azure;
+mod bailian;
+mod burstgpt;
+mod csv;
 mod evalscope_lines;
 mod evalscope_result;
 mod evalscope_trace;
 pub mod export;
+mod guidellm;
+pub mod import;
+mod jsonl;
+mod moment;
+mod mooncake;
+mod openai_batch;
 mod prompt;
+mod raw_payload;
+mod rows;
+mod sharegpt;
+mod source;
 mod vllm_custom;
 mod vllm_result;
 

@@ -5,12 +5,12 @@
 //! peers' samplers are in [`compat`]. A header holds every parameter, so that [`regenerate`] can make the same requests
 //! again.
 
-mod body;
+pub(crate) mod body;
 pub mod compat;
 pub mod fresh;
 mod lengths;
-mod ordered;
-mod prompt;
+pub(crate) mod ordered;
+pub(crate) mod prompt;
 mod random;
 pub(crate) mod stream;
 
@@ -22,8 +22,16 @@ pub use random::{Params, Random};
 
 use crate::tape::format::{Header, Request};
 
+/// What the source's name of an imported tape begins with; the format follows.
+pub(crate) const IMPORTED: &str = "import/";
+
 /// Takes each request in order. Its error ends the generation, and becomes [`Error::Sink`].
 pub type Sink<'a> = &'a mut dyn FnMut(Request) -> Result<(), String>;
+
+/// Why a sink took no more.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
 
 /// What came of a generation.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -98,9 +106,24 @@ pub enum Error {
         /// The file that is missing.
         name: String,
     },
+    /// A tape that was imported, so that only its file makes it again.
+    #[error(
+        "{source_name} takes its requests from a file, which a tape does not hold: import it again, and compare the \
+         workload digests"
+    )]
+    Imported {
+        /// The source.
+        source_name: String,
+    },
     /// The sink took no more.
     #[error("{0}")]
     Sink(String),
+}
+
+impl From<Refused> for Error {
+    fn from(Refused(reason): Refused) -> Self {
+        Self::Sink(reason)
+    }
 }
 
 /// Makes the requests of a tape again, from its header, and gives each to `sink` in order.
@@ -122,6 +145,9 @@ pub fn regenerate_with(
     enum Source {
         Random(Params),
         Peer(compat::Peer),
+    }
+    if header.source.starts_with(IMPORTED) {
+        return Err(Error::Imported { source_name: header.source.clone() });
     }
     let source = if header.source == random::SOURCE {
         Source::Random(Params::from_header(header)?)

@@ -8,7 +8,7 @@ mod tape;
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Map, Number, Value};
 
-pub(super) use tape::write_tape;
+pub(super) use tape::{Told, write_tape, write_with};
 
 use super::{Failure, Outcome};
 use crate::generate::{self, Api};

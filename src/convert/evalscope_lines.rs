@@ -4,9 +4,40 @@
 use serde_json::{Map, Value};
 
 use super::evalscope_trace::{Added, on_one_line};
-use super::export::{Alike, BASE_URL, Exporter, Usage, command, comments, model, quoted};
+use super::export::{Alike, BASE_URL, Carries, Exporter, Usage, command, comments, model, quoted};
+use super::import::{Error, Input};
 use super::prompt::{Prompt, ask, object};
+use super::rows::Rows;
+use super::source::{self, Answer, Asked, Imported, Source};
+use super::{asked, raw_payload};
 use crate::tape::Request;
+
+/// Reads such a file: a line that is a JSON list is messages, one that is a JSON object with a prompt a whole body, and
+/// every other one a prompt, as late versions take them.
+pub(super) struct Reader {
+    rows: Rows,
+}
+
+impl Reader {
+    pub(super) fn open(input: &Input) -> Result<Self, Error> {
+        Ok(Self { rows: Rows::lines(input)? })
+    }
+}
+
+impl Source for Reader {
+    fn next(&mut self) -> Result<Option<Imported>, Error> {
+        let Some(row) = self.rows.next()? else { return Ok(None) };
+        let text = row.text()?;
+        if text.starts_with('{') && asked::told(text).is_ok() {
+            return raw_payload::posted(text, 0).map(Some).map_err(|reason| row.error(reason));
+        }
+        let is_messages =
+            text.starts_with('[') && serde_json::from_str::<Vec<Map<String, Value>>>(text).is_ok();
+        let prompt =
+            if is_messages { source::Prompt::Messages } else { source::Prompt::Text }(text.to_owned());
+        Ok(Some(Imported::Asked(Asked { offset_ns: 0, prompt, answer: Answer::Unknown, session: None })))
+    }
+}
 
 /// The longest prompt that is not filtered out unasked, in characters.
 const MAX_PROMPT: usize = 131_072;
@@ -38,6 +69,10 @@ impl Exporter for Prompts {
 
     fn remedy(&self) -> &'static str {
         "export it with --bodies, for evalscope 1.14.1, or replay the tape with tokentape"
+    }
+
+    fn carries(&self) -> Carries {
+        Carries::default()
     }
 
     fn command(&self, usage: Usage<'_>) -> Result<String, String> {
@@ -143,6 +178,10 @@ impl Exporter for Bodies {
 
     fn remedy(&self) -> &'static str {
         "replay the tape with tokentape"
+    }
+
+    fn carries(&self) -> Carries {
+        Carries { bodies: true, ..Carries::default() }
     }
 
     fn command(&self, usage: Usage<'_>) -> Result<String, String> {

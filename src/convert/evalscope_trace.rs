@@ -1,11 +1,62 @@
 //! The `workload_trace` dataset of `evalscope perf` 1.9.1 and later: JSON lines `{"body", "timestamp", "request_id"}`.
 //! Facts: `evalscope/perf/plugin/datasets/workload_trace.py` and `plugin/api/openai_api.py` of 1.14.1.
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::export::{BASE_URL, Exporter, Usage, command, comments, quoted};
+use super::export::{BASE_URL, Carries, Exporter, Offsets, Usage, command, comments, quoted};
+use super::import::{Error, Input};
+use super::moment::{Decimal, calendar_ns};
 use super::prompt::object;
+use super::raw_payload;
+use super::rows::Rows;
+use super::source::{Imported, Source};
 use crate::tape::Request;
+
+/// Whatever else a line has, above all its headers, with their keys, is not read.
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    body: &'a RawValue,
+    #[serde(borrow)]
+    timestamp: &'a RawValue,
+    completion_tokens: Option<u32>,
+}
+
+/// Reads such a file. A body has the bytes that stand in it; one that is a string is the string's text.
+pub(super) struct Reader {
+    rows: Rows,
+}
+
+impl Reader {
+    pub(super) fn open(input: &Input) -> Result<Self, Error> {
+        Ok(Self { rows: Rows::lines(input)? })
+    }
+}
+
+impl Source for Reader {
+    fn next(&mut self) -> Result<Option<Imported>, Error> {
+        let Some(row) = self.rows.next()? else { return Ok(None) };
+        let line: Line<'_> = row.json(r#"{"body": …, "timestamp": …}"#)?;
+        let time = line.timestamp.get();
+        let offset_ns = match serde_json::from_str::<String>(time) {
+            Ok(text) => match calendar_ns(text.trim()) {
+                Some(ns) => ns,
+                None => row.offset_ns(text.trim(), Decimal::ONE)?,
+            },
+            Err(_) => row.offset_ns(time, Decimal::ONE)?,
+        };
+        let body = line.body.get();
+        let unpacked = serde_json::from_str::<String>(body);
+        let imported = raw_payload::posted(unpacked.as_deref().unwrap_or(body), offset_ns);
+        let mut imported = imported.map_err(|reason| row.error(reason))?;
+        if let (Imported::Whole(whole), Some(tokens)) = (&mut imported, line.completion_tokens) {
+            whole.output_tokens = whole.output_tokens.or(Some(tokens));
+        }
+        Ok(Some(imported))
+    }
+}
 
 /// Counts what evalscope will add to the bodies.
 #[derive(Debug, Default)]
@@ -108,6 +159,10 @@ impl Exporter for Trace {
 
     fn remedy(&self) -> &'static str {
         "replay the tape with tokentape"
+    }
+
+    fn carries(&self) -> Carries {
+        Carries { bodies: true, offsets: Offsets::Exact, ..Carries::default() }
     }
 
     fn command(&self, usage: Usage<'_>) -> Result<String, String> {

@@ -1,13 +1,64 @@
-//! The `custom` dataset of `vllm bench serve`: JSON lines `{"prompt", "output_tokens"}`. Facts:
+//! The `custom` dataset of `vllm bench serve`: JSON lines `{"prompt", "output_tokens"}`, and, from SGLang's and vLLM's
+//! other files of the kind, `{"messages", "max_tokens"}`. Facts:
 //! `vllm/benchmarks/datasets.py` of 0.11.0 and `vllm/benchmarks/datasets/datasets.py` of 0.33.0, `CustomDataset`.
 
 use std::path::Path;
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::export::{Alike, BASE_URL, Exporter, Usage, command, comments, model, quoted};
+use super::export::{Alike, BASE_URL, Carries, Exporter, Usage, command, comments, model, quoted};
+use super::import::{Error, Input};
 use super::prompt::{Prompt, ask};
+use super::rows::Rows;
+use super::source::{self, Asked, Imported, Source};
 use crate::tape::Request;
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    prompt: Option<String>,
+    #[serde(borrow)]
+    messages: Option<&'a RawValue>,
+    output_tokens: Option<u32>,
+    max_tokens: Option<u32>,
+    tools: Option<IgnoredAny>,
+}
+
+/// Reads such a file.
+pub(super) struct Reader {
+    rows: Rows,
+}
+
+impl Reader {
+    pub(super) fn open(input: &Input) -> Result<Self, Error> {
+        Ok(Self { rows: Rows::json(input)? })
+    }
+}
+
+impl Source for Reader {
+    fn next(&mut self) -> Result<Option<Imported>, Error> {
+        let Some(row) = self.rows.next()? else { return Ok(None) };
+        let line: Line<'_> = row.json(r#"{"prompt": …, "output_tokens": …} or {"messages": […]}"#)?;
+        if line.tools.is_some() {
+            return Err(row.error("it has tools, which stand in a body: import such a line as raw-payload"));
+        }
+        let prompt = match (line.prompt, line.messages) {
+            (Some(text), None) => source::Prompt::Text(text),
+            (None, Some(list)) if list.get().starts_with('[') => {
+                source::Prompt::Messages(list.get().to_owned())
+            }
+            (None, Some(_)) => return Err(row.error("its messages are no list")),
+            (Some(_), Some(_)) => return Err(row.error("it has both a prompt and messages: leave one out")),
+            (None, None) => {
+                return Err(row.error("it has neither a prompt nor messages: is this another format?"));
+            }
+        };
+        let answer = line.output_tokens.or(line.max_tokens).into();
+        Ok(Some(Imported::Asked(Asked { offset_ns: 0, prompt, answer, session: None })))
+    }
+}
 
 /// Collects what all requests have in common.
 #[derive(Debug, Default)]
@@ -36,6 +87,10 @@ impl Exporter for VllmCustom {
 
     fn remedy(&self) -> &'static str {
         "replay the tape with tokentape, or export evalscope-trace, which carries whole bodies"
+    }
+
+    fn carries(&self) -> Carries {
+        Carries::default()
     }
 
     fn command(&self, usage: Usage<'_>) -> Result<String, String> {

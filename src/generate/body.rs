@@ -51,12 +51,12 @@ impl fmt::Display for Api {
 }
 
 /// The keys that differ from request to request, or have a flag of their own: an extra body may not set them.
-pub(super) const RESERVED: [&str; 7] =
+pub(crate) const RESERVED: [&str; 7] =
     ["model", "messages", "prompt", "input", "max_completion_tokens", "max_output_tokens", "max_tokens"];
 
 /// The bytes of a body around its prompt and its number of output tokens.
 #[derive(Debug)]
-pub(super) struct Body {
+pub(crate) struct Body {
     head: String,
     /// What stands before the number of output tokens, where there is one.
     middle: Option<&'static str>,
@@ -65,17 +65,17 @@ pub(super) struct Body {
 
 /// The parts of a body that are the same in every request.
 #[derive(Debug)]
-pub(super) struct Fixed<'a> {
-    pub(super) api: Api,
-    pub(super) model: &'a str,
-    pub(super) temperature: Option<&'a serde_json::Number>,
-    pub(super) ignore_eos: bool,
+pub(crate) struct Fixed<'a> {
+    pub(crate) api: Api,
+    pub(crate) model: &'a str,
+    pub(crate) temperature: Option<&'a serde_json::Number>,
+    pub(crate) ignore_eos: bool,
     /// Further keys; one that is there already is set anew in its place, as Python's `dict.update` does it.
-    pub(super) extra: &'a Map<String, Value>,
+    pub(crate) extra: &'a Map<String, Value>,
 }
 
 impl Body {
-    pub(super) fn new(fixed: &Fixed) -> Self {
+    pub(crate) fn new(fixed: &Fixed) -> Self {
         let model = json!(fixed.model);
         let (head, middle) = match fixed.api {
             Api::Chat => (
@@ -116,7 +116,7 @@ impl Body {
     }
 
     /// The body of one request.
-    pub(super) fn of(&self, prompt: &str, output_tokens: u32) -> Vec<u8> {
+    pub(crate) fn of(&self, prompt: &str, output_tokens: u32) -> Vec<u8> {
         let prompt = json!(prompt).to_string();
         let limit = self.middle.map(|middle| format!("{middle}{output_tokens}")).unwrap_or_default();
         [&self.head, prompt.as_str(), &limit, &self.tail].concat().into_bytes()

@@ -15,6 +15,9 @@ use crate::tape::format::{Header, Request, TokenizerId, VERSION};
 /// The source's name in a header.
 pub(super) const SOURCE: &str = "random";
 
+/// Requests that a worker makes before it hands them on.
+const BATCH: usize = 64;
+
 /// Every parameter of the source. In a header each stands under its flag's name.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -197,7 +200,8 @@ impl<'a> Random<'a> {
 
     /// Makes every request, on as many threads, and gives each to `sink` in order.
     pub fn run(&self, threads: usize, sink: Sink) -> Result<Made, Error> {
-        ordered::run(self.params.requests, threads, &|index| self.item(index), sink)
+        let indexes = (0..self.params.requests).map(Ok);
+        ordered::run(indexes, BATCH, threads, &|index, _: u64| self.item(index), sink)
     }
 
     fn item(&self, index: u64) -> Result<Item, Error> {

@@ -99,7 +99,8 @@ pub(super) fn write(
 ) -> Outcome {
     let requests = peer.requests(tokenizer, data)?;
     let header = peer.header(tokenizer)?;
-    let (footer, made) =
-        write_with(path, &header, requests.len() as u64, |sink| compat::feed(requests, sink))?;
-    Told { path, footer, made, tokenizer, exact: false }.print(json)
+    let (footer, made) = write_with(path, &header, ("generating", requests.len() as u64), |sink| {
+        compat::feed(requests, sink)
+    })?;
+    Told { path, footer, made, tokenizer: Some(tokenizer), exact: false, survey: None }.print(json)
 }

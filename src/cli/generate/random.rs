@@ -98,7 +98,8 @@ fn native(args: Args, tokenizer: &Tokenizer) -> Outcome {
     };
     let source = Random::new(params, tokenizer)?;
     let (footer, made) = write_tape(&args.output, &source, threads)?;
-    Told { path: &args.output, footer, made, tokenizer, exact: true }.print(args.json)
+    Told { path: &args.output, footer, made, tokenizer: Some(tokenizer), exact: true, survey: None }
+        .print(args.json)
 }
 
 fn vllm(args: &Args, version: crate::metrics::vllm::Version) -> Result<vllm::Params, crate::cli::Failure> {
