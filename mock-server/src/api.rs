@@ -36,6 +36,7 @@ use crate::timing::{self, Circumstances, Purpose, RequestKey, UnderWay};
 use crate::transport::Connection;
 use crate::truth::Log;
 use crate::wire::{self, Endpoint};
+use crate::{embeddings, responses};
 use head::{empty, json, refuse, unix_seconds};
 use whole::Whole;
 
@@ -381,6 +382,19 @@ async fn route(
             }
         }
     })
+}
+
+/// Whether a body can be answered at `path`: all of its reading and nothing else, for the fuzzer.
+#[must_use]
+pub fn read_request(path: &str, body: &[u8], config: &Config) -> bool {
+    match Route::find(path) {
+        Some(Route::Generate(endpoint)) => {
+            request::parse(endpoint, body, config, Vocabulary::of(&config.tokenizer)).is_ok()
+        }
+        Some(Route::Responses) => responses::parse(body, config).is_ok(),
+        Some(Route::Embeddings) => embeddings::parse(body, config).is_ok(),
+        _ => false,
+    }
 }
 
 /// A request's body.

@@ -52,6 +52,8 @@ mod transport;
 pub mod truth;
 mod wire;
 
+#[doc(hidden)]
+pub use api::read_request;
 pub use args::{Args, run, run_with};
 pub use config::{Config, Oracle};
 pub use embed::MockServer;

@@ -26,7 +26,6 @@ mod simulate;
 mod support;
 mod tape;
 mod tape_tools;
-mod text_formats;
 mod traces;
 mod traffic;
 mod verdict;
