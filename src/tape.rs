@@ -14,11 +14,12 @@ mod line;
 mod reader;
 mod records;
 mod response;
+mod reuse;
 mod salvage;
 mod verify;
 mod writer;
 
-pub use contents::{Arrivals, Contents, Figures, Spread};
+pub use contents::{Arrivals, Bucket, Contents, Figures, Sessions, Spread};
 pub use error::{Error, ErrorKind, Holds, WriteError};
 pub use format::{
     Chunk, Entry, Footer, Header, Outcome, Request, Response, ResponseHead, Session, TokenizerId, VERSION,
@@ -26,6 +27,7 @@ pub use format::{
 };
 pub use frame::MAX_FRAME_BYTES;
 pub use reader::{Entries, Reader, Requests};
+pub use reuse::{Reuse, ReuseFigures};
 pub use salvage::Salvage;
 pub use verify::{Progress, verify};
 pub use writer::{Layout, Writer};

@@ -5,20 +5,22 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// What a prompt may stand under.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    messages: Option<&'a RawValue>,
+    #[serde(borrow)]
+    prompt: Option<&'a RawValue>,
+    #[serde(borrow)]
+    input: Option<&'a RawValue>,
+}
+
 /// Where in a body the texts stand with which its prompts begin, as JSON strings with their quotes: of a chat
 /// (`messages`, or `input` as a list) the first text of its first message that has one; of `prompt` and `input` the
 /// text, or each text of a list. None where the body is no JSON object, or its prompt no text (token ids).
 #[must_use]
 pub fn beginnings(body: &[u8]) -> Vec<Range<usize>> {
-    #[derive(Deserialize)]
-    struct Body<'a> {
-        #[serde(borrow)]
-        messages: Option<&'a RawValue>,
-        #[serde(borrow)]
-        prompt: Option<&'a RawValue>,
-        #[serde(borrow)]
-        input: Option<&'a RawValue>,
-    }
     let Some(text) = std::str::from_utf8(body).ok() else { return Vec::new() };
     let Some(Body { messages, prompt, input }) = object(text.trim()) else { return Vec::new() };
     // A raw value is a slice of `text`, so its place there is the distance between the two pointers.
@@ -38,6 +40,15 @@ pub fn beginnings(body: &[u8]) -> Vec<Range<usize>> {
         return items.into_iter().map(place).collect();
     }
     first_text(prompt).map(place).into_iter().collect()
+}
+
+/// A body's prompt as far as it is known by its bytes: the JSON text of `messages`, `prompt` or `input`, without its first
+/// and last character. Of two prompts, where the texts begin to differ, the prompts do. None where there is none.
+#[must_use]
+pub fn prompt(body: &[u8]) -> Option<&[u8]> {
+    let Body { messages, prompt, input } = object(std::str::from_utf8(body).ok()?.trim())?;
+    let text = messages.or(prompt).or(input)?.get().as_bytes();
+    text.get(1..text.len().saturating_sub(1))
 }
 
 /// The first text of a list of messages: a content that is a string, or the text of one of its parts.
@@ -102,5 +113,18 @@ mod tests {
             assert_eq!(found, expected, "{body}");
         }
         assert!(beginnings(b"\xff").is_empty());
+    }
+
+    #[test]
+    fn prompts_that_begin_alike_have_texts_that_do() {
+        let text = |body: &str| prompt(body.as_bytes()).map(|text| String::from_utf8(text.to_vec()).unwrap());
+        let one = text(r#"{"n":1,"messages":[{"role":"user","content":"a"}]}"#).unwrap();
+        let two = text(r#"{"messages":[{"role":"user","content":"a"},{"role":"x"}],"n":2}"#).unwrap();
+        assert_eq!(one, r#"{"role":"user","content":"a"}"#);
+        assert!(two.starts_with(&one));
+        assert_eq!(text(r#"{"prompt":"a b"}"#).as_deref(), Some("a b"));
+        assert_eq!(text(r#"{"input":[1,2]}"#).as_deref(), Some("1,2"));
+        assert_eq!(text(r#"{"input":7}"#).as_deref(), None);
+        assert_eq!(text("[]"), None);
     }
 }
