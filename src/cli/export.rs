@@ -40,7 +40,7 @@ enum Format {
     Jsonl,
     /// Mooncake's trace: times, lengths and shared blocks of 512 tokens, without a text
     Mooncake,
-    /// OpenAI's batch, and `vllm run-batch`: whole bodies
+    #[value(help = "OpenAI's batch, and `vllm run-batch`: whole bodies")]
     OpenaiBatch,
     /// `vllm bench serve --dataset-name custom`: prompts and output lengths
     VllmCustom,

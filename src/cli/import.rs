@@ -41,7 +41,7 @@ pub(super) struct Args {
     /// Seed of every random choice
     #[arg(long, value_name = "S", default_value = "0")]
     seed: u64,
-    /// Leave out rows without a token in or out: BurstGPT's failed requests are such
+    /// Leave out rows without a token in or out: failed requests are such
     #[arg(long)]
     skip_empty: bool,
     /// Tokens that one hash stands for [default: mooncake 512, bailian and vllm-timed-trace 16]
@@ -60,33 +60,33 @@ pub(super) struct Args {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 enum Format {
-    /// AIPerf single_turn and multi_turn: JSON lines of texts, or of sessions of texts
+    #[value(help = "AIPerf single_turn and multi_turn: JSON lines of texts, or of sessions of texts")]
     Aiperf,
     /// Azure LLM inference 2023 and 2024: CSV of calendar times and lengths
     Azure,
     /// Alibaba Bailian (Qwen): JSON lines of lengths, blocks of 16 tokens and chats
     Bailian,
-    /// BurstGPT: CSV of seconds and lengths, with or without sessions
+    #[value(help = "BurstGPT: CSV of seconds and lengths, with or without sessions")]
     Burstgpt,
-    /// evalscope line_by_line: a prompt a line, or messages or a body as JSON
+    /// evalscope `line_by_line`: a prompt a line, or messages or a body as JSON
     EvalscopeLines,
-    /// evalscope workload_trace: JSON lines of bodies and times
+    /// evalscope `workload_trace`: JSON lines of bodies and times
     EvalscopeTrace,
-    /// GuideLLM trace: seconds and lengths as JSON lines, a JSON array or CSV
+    #[value(help = "GuideLLM trace: seconds and lengths as JSON lines, a JSON array or CSV")]
     Guidellm,
     /// tokentape's own, from `export jsonl` or `cat`: a request a line
     Jsonl,
     /// Mooncake: JSON lines of milliseconds, lengths and blocks of 512 tokens
     Mooncake,
-    /// OpenAI batch: JSON lines of methods, paths and bodies
+    #[value(help = "OpenAI batch: JSON lines of methods, paths and bodies")]
     OpenaiBatch,
-    /// AIPerf raw_payload: JSON lines of whole bodies
+    #[value(help = "Whole bodies, one a line: AIPerf raw_payload")]
     RawPayload,
-    /// ShareGPT: a JSON array of conversations, each a session
+    #[value(help = "ShareGPT: a JSON array of conversations, each a session")]
     Sharegpt,
     /// vLLM custom: JSON lines of prompts or messages, and lengths
     VllmCustom,
-    /// vLLM timed_trace: JSON lines of times, lengths and blocks, in units of one's own
+    /// vLLM `timed_trace`: JSON lines of times, lengths and blocks, in units of one's own
     VllmTimedTrace,
 }
 

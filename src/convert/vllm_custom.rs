@@ -1,5 +1,5 @@
-//! The `custom` dataset of `vllm bench serve`: JSON lines `{"prompt", "output_tokens"}`, and, from SGLang's and vLLM's
-//! other files of the kind, `{"messages", "max_tokens"}`. Facts:
+//! The `custom` dataset of `vllm bench serve`: JSON lines `{"prompt", "output_tokens"}`, and, in other files of the
+//! kind, `{"messages", "max_tokens"}`. Facts:
 //! `vllm/benchmarks/datasets.py` of 0.11.0 and `vllm/benchmarks/datasets/datasets.py` of 0.33.0, `CustomDataset`.
 
 use std::path::Path;

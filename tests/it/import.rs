@@ -70,8 +70,10 @@ fn body(request: &Request) -> Value {
     serde_json::from_slice(&request.body).unwrap()
 }
 
-/// Offset, tokens in, tokens out and session of each request.
-fn outline(requests: &[Request]) -> Vec<(u64, u32, u32, Option<(&str, u32)>)> {
+/// Offset, tokens in, tokens out, session and turn.
+type Outline<'a> = (u64, u32, u32, Option<(&'a str, u32)>);
+
+fn outline(requests: &[Request]) -> Vec<Outline<'_>> {
     requests
         .iter()
         .map(|request| {

@@ -24,13 +24,22 @@ const ALL: [Format; 14] = [
 /// A line of each format that holds texts.
 const TEXTS: [(Format, &str); 9] = [
     (Format::Aiperf, r#"{"text": "hi", "timestamp": 5, "output_length": 3, "session_id": "s"}"#),
-    (Format::Aiperf, r#"{"session_id": "s", "turns": [{"text": "a", "delay": 1.5}, {"texts": ["b"], "role": "user"}]}"#),
+    (
+        Format::Aiperf,
+        r#"{"session_id": "s", "turns": [{"text": "a", "delay": 1.5}, {"texts": ["b"], "role": "user"}]}"#,
+    ),
     (Format::EvalscopeLines, r#"[{"role": "user", "content": "hi"}]"#),
-    (Format::EvalscopeTrace, r#"{"body": {"prompt": "a"}, "timestamp": "2026-01-31T12:00:00Z", "headers": {"k": "v"}}"#),
+    (
+        Format::EvalscopeTrace,
+        r#"{"body": {"prompt": "a"}, "timestamp": "2026-01-31T12:00:00Z", "headers": {"k": "v"}}"#,
+    ),
     (Format::Jsonl, r#"{"offset_ns": 7, "path": "/v1/x", "body": [1], "session": {"id": "s", "turn": 0}}"#),
     (Format::OpenaiBatch, r#"{"custom_id": "1", "method": "POST", "url": "/v1/x", "body": {"input": "a"}}"#),
     (Format::RawPayload, r#"{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}"#),
-    (Format::Sharegpt, r#"[{"id": "a", "conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}]"#),
+    (
+        Format::Sharegpt,
+        r#"[{"id": "a", "conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}]"#,
+    ),
     (Format::VllmCustom, r#"{"prompt": "hi", "output_tokens": 2}"#),
 ];
 
@@ -57,7 +66,9 @@ fn imported(seed: u64, bytes: &str) -> Vec<Request> {
 #[test]
 fn bodies_are_golden() {
     let mut hasher = blake3::Hasher::new();
-    imported(0, TRACE).iter().for_each(|request| drop(hasher.update(&request.body)));
+    for request in imported(0, TRACE) {
+        hasher.update(&request.body);
+    }
     assert_eq!(&hasher.finalize().to_hex()[..16], "031b5de33f3cb022");
 }
 
