@@ -16,6 +16,7 @@ mod interrupt;
 mod mock;
 mod output;
 mod progress;
+mod record;
 mod replay;
 mod report;
 mod simulate;
@@ -69,6 +70,8 @@ enum Command {
     Cat(cat::Args),
     /// Check a tape's digest, index and counts, and that its header makes it again
     Verify(verify::Args),
+    /// Record what passes between clients and a server: a reverse proxy that writes a tape
+    Record(record::Args),
     /// Send a tape to a server and measure each request
     Replay(Box<replay::Args>),
     /// Send a tape to the mock's engine on a simulated clock: the same report without the wait
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::exec(args),
         Command::Cat(args) => cat::exec(args),
         Command::Verify(args) => verify::exec(args),
+        Command::Record(args) => record::exec(args),
         Command::Replay(args) => replay::exec(*args),
         Command::Simulate(args) => simulate::exec(args),
         Command::Fit(args) => fit::exec(args),

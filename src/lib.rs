@@ -23,6 +23,7 @@ pub mod effort;
 pub mod generate;
 pub mod metrics;
 mod python;
+pub mod record;
 pub mod replay;
 pub mod report;
 pub mod run;
