@@ -53,7 +53,8 @@ impl Body for Upload {
         if let Some(exchange) = &self.exchange {
             match &frame {
                 Some(Ok(frame)) => exchange.ask(frame.data_ref().map_or(&[], |data| data)),
-                Some(Err(_)) => {}
+                // The server's connection breaks with it; it was the client that went.
+                Some(Err(_)) => drop(exchange.end(Outcome::ClientGone)),
                 None => exchange.asked(),
             }
             self.note_end();
@@ -87,6 +88,8 @@ enum State {
     Flowing,
     /// The last piece, and what it waits for.
     Ending(Option<Frame<Bytes>>, Option<oneshot::Receiver<()>>),
+    /// The server has gone. hyper drops what it holds when a body breaks off; so it is given a turn to send that first.
+    Breaking(Option<Broken>),
     Ended,
 }
 
@@ -154,8 +157,9 @@ impl Body for Relay {
                     Ok(last) => self.state = State::Ending(last, self.note_end(Outcome::Complete)),
                     Err(error) => {
                         drop(self.note_end(Outcome::ServerGone));
-                        self.state = State::Ended;
-                        return Poll::Ready(Some(Err(error)));
+                        self.state = State::Breaking(Some(error));
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
                     }
                 },
                 State::Ending(last, written) => {
@@ -166,6 +170,11 @@ impl Body for Relay {
                     let last = last.take();
                     self.complete();
                     return Poll::Ready(last.map(Ok));
+                }
+                State::Breaking(error) => {
+                    let error = error.take();
+                    self.state = State::Ended;
+                    return Poll::Ready(error.map(Err));
                 }
                 State::Ended => return Poll::Ready(None),
             }

@@ -18,6 +18,7 @@ mod mock;
 mod mock_control;
 mod peers;
 mod peers_evalscope;
+mod record;
 mod replay;
 mod server_metrics;
 mod simulate;
