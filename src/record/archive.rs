@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use super::Error;
 use super::exchange::{Answered, Asked, Message};
 use super::part::{Part, PartSummary};
-use super::redact::Redactor;
+use super::redact::{Redactor, redacted_path};
 use super::tokens::Counter;
 use crate::tape::{Header, Outcome, Request, Response, WriteError};
 
@@ -161,7 +161,7 @@ impl Archive {
         if self.is_full() {
             self.rotate()?;
         }
-        let path = self.setup.redactor.path(&asked.path, &asked.secrets);
+        let path = redacted_path(&asked.path, &asked.secrets);
         let asks = self.setup.counter.as_ref().map(|counter| counter.asks(&path, &body));
         let session = self.session(asked.session, &body, &asked.secrets);
         let body = self.setup.redactor.request(body, &asked.secrets);

@@ -88,7 +88,9 @@ pub(super) fn secrets(headers: &HeaderMap) -> Vec<Vec<u8>> {
             secrets.push(value.to_vec());
         }
     }
-    secrets.iter_mut().for_each(|secret| *secret = secret.trim_ascii().to_vec());
+    for secret in &mut secrets {
+        *secret = secret.trim_ascii().to_vec();
+    }
     secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
     // The longest first: one may be a part of another.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));

@@ -55,6 +55,9 @@ const KEPT: [&str; 37] = [
     "version",
 ];
 
+/// Keys whose lists of numbers are text: its tokens, or its bytes.
+const IDS: [&str; 5] = ["bytes", "input", "prompt", "prompt_token_ids", "token_ids"];
+
 /// What happens to texts.
 #[derive(Debug)]
 pub(super) enum Policy {
@@ -92,17 +95,6 @@ impl Redactor {
         if let Policy::Seeded(replacer) = &mut self.policy {
             summary.inexact += std::mem::take(&mut replacer.inexact);
         }
-    }
-
-    /// A path whose query has no keys.
-    pub(super) fn path(&self, path: &str, secrets: &[Vec<u8>]) -> String {
-        let Some((path, query)) = path.split_once('?') else { return masked_text(path.to_owned(), secrets) };
-        let parameter = |parameter: &str| match parameter.split_once('=') {
-            Some((name, _)) if headers::is_secret_name(name) => format!("{name}={REDACTED}"),
-            _ => parameter.to_owned(),
-        };
-        let query: Vec<String> = query.split('&').map(parameter).collect();
-        masked_text(format!("{path}?{}", query.join("&")), secrets)
     }
 
     /// A session's name: where texts do not stay, a pseudonym.
@@ -151,7 +143,9 @@ impl Redactor {
         let start = self.chain(key);
         match value {
             Value::Array(prompts) if prompts.iter().all(|prompt| prompt.is_string() || prompt.is_array()) => {
-                prompts.iter_mut().for_each(|prompt| self.walk(key, prompt, &mut start.clone()));
+                for prompt in prompts {
+                    self.walk(key, prompt, &mut start.clone());
+                }
             }
             value => self.walk(key, value, &mut start.clone()),
         }
@@ -161,12 +155,10 @@ impl Redactor {
     fn walk(&mut self, key: &str, value: &mut Value, chain: &mut Chain) {
         match value {
             Value::String(text) if !KEPT.contains(&key) && text != REDACTED => {
-                *text = self.text(key, text, chain)
+                *text = self.text(key, text, chain);
             }
-            Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_u64) => {
-                if ["prompt", "input", "prompt_token_ids", "token_ids", "bytes"].contains(&key) {
-                    *value = self.ids(items, chain);
-                }
+            Value::Array(items) if IDS.contains(&key) && items.iter().all(Value::is_u64) => {
+                *value = self.ids(items, chain);
             }
             Value::Array(items) => items.iter_mut().for_each(|item| self.walk(key, item, chain)),
             Value::Object(fields) => {
@@ -304,6 +296,19 @@ impl Redactor {
         }
         out.extend(end);
     }
+}
+
+/// A path whose query has no keys.
+pub(super) fn redacted_path(path: &str, secrets: &[Vec<u8>]) -> String {
+    let Some((path, query)) = path.split_once('?') else {
+        return masked_text(path.to_owned(), secrets);
+    };
+    let parameter = |parameter: &str| match parameter.split_once('=') {
+        Some((name, _)) if headers::is_secret_name(name) => format!("{name}={REDACTED}"),
+        _ => parameter.to_owned(),
+    };
+    let query: Vec<String> = query.split('&').map(parameter).collect();
+    masked_text(format!("{path}?{}", query.join("&")), secrets)
 }
 
 /// Writes stars over every secret.

@@ -51,8 +51,9 @@ pub(super) fn serve(
             }
         };
         let telling = async {
+            let mut ticks = tokio::time::interval(TELL_EVERY);
             loop {
-                tokio::time::sleep(TELL_EVERY).await;
+                ticks.tick().await;
                 tell();
             }
         };
@@ -78,7 +79,7 @@ async fn accept(listener: &tokio::net::TcpListener) -> std::net::TcpStream {
     loop {
         match listener.accept().await.and_then(|(socket, _)| socket.into_std()) {
             Ok(socket) => return socket,
-            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
         }
     }
 }

@@ -109,7 +109,7 @@ fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> String {
 
 fn connect(url: &str) -> TcpStream {
     let socket = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
-    socket.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     socket
 }
 
