@@ -208,6 +208,7 @@ fn as_text(summary: &Summary) -> String {
         ("not sent whole", summary.unfinished),
         ("too large", summary.too_large),
         ("emptied", summary.emptied),
+        ("keys starred", summary.masked),
         ("inexact", summary.inexact),
     ] {
         if count > 0 {
@@ -251,6 +252,7 @@ fn as_json(summary: &Summary) -> String {
         "unfinished_requests": summary.unfinished,
         "too_large": summary.too_large,
         "emptied": summary.emptied,
+        "masked": summary.masked,
         "inexact": summary.inexact,
         "tapes": parts,
     });

@@ -58,6 +58,8 @@ pub struct Summary {
     pub too_large: u64,
     /// Bodies that could not be read as JSON, and so could not be redacted: they are on the tape as empty.
     pub emptied: u64,
+    /// Bodies in which a key or a cookie was starred out: they are on the tape otherwise as they passed.
+    pub masked: u64,
     /// Texts that could not be replaced by text of exactly as many tokens.
     pub inexact: u64,
     /// The files, in order.

@@ -77,11 +77,13 @@ pub(super) struct Redactor {
     pointers: Vec<String>,
     /// Bodies emptied since they were last counted.
     emptied: u64,
+    /// Bodies in which a secret was starred out, since they were last counted.
+    masked: u64,
 }
 
 impl Redactor {
     pub(super) fn new(policy: Policy, pointers: Vec<String>) -> Self {
-        Self { policy, pointers, emptied: 0 }
+        Self { policy, pointers, emptied: 0, masked: 0 }
     }
 
     /// Whether texts become others.
@@ -92,6 +94,7 @@ impl Redactor {
     /// Adds what has happened since the last call.
     pub(super) fn count(&mut self, summary: &mut Summary) {
         summary.emptied += std::mem::take(&mut self.emptied);
+        summary.masked += std::mem::take(&mut self.masked);
         if let Policy::Seeded(replacer) = &mut self.policy {
             summary.inexact += std::mem::take(&mut replacer.inexact);
         }
@@ -108,7 +111,7 @@ impl Redactor {
 
     /// A request's body as the tape may have it.
     pub(super) fn request(&mut self, mut body: Vec<u8>, secrets: &[Vec<u8>]) -> Vec<u8> {
-        mask(&mut body, secrets);
+        self.masked += u64::from(mask(&mut body, secrets));
         let keeps = matches!(self.policy, Policy::Keep);
         if body.is_empty() || (keeps && self.pointers.is_empty()) {
             return body;
@@ -204,7 +207,7 @@ impl Redactor {
 
     /// Takes out of a response what the tape may not have.
     pub(super) fn response(&mut self, response: &mut Response, secrets: &[Vec<u8>]) {
-        mask(&mut response.body, secrets);
+        self.masked += u64::from(mask(&mut response.body, secrets));
         if let Some(head) = &mut response.head {
             for (_, value) in &mut head.headers {
                 *value = masked_text(std::mem::take(value), secrets);
@@ -311,14 +314,17 @@ pub(super) fn redacted_path(path: &str, secrets: &[Vec<u8>]) -> String {
     masked_text(format!("{path}?{}", query.join("&")), secrets)
 }
 
-/// Writes stars over every secret.
-fn mask(bytes: &mut [u8], secrets: &[Vec<u8>]) {
+/// Writes stars over every secret; says whether there was one.
+fn mask(bytes: &mut [u8], secrets: &[Vec<u8>]) -> bool {
+    let mut found = false;
     for secret in secrets {
         let places: Vec<usize> = memmem::find_iter(bytes, secret).collect();
         for place in places {
             bytes[place..place + secret.len()].fill(b'*');
+            found = true;
         }
     }
+    found
 }
 
 fn masked_text(text: String, secrets: &[Vec<u8>]) -> String {

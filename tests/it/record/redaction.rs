@@ -51,6 +51,7 @@ fn no_key_and_no_cookie_is_left() {
     let tape = recorder.tape.clone();
     let output = recorder.stop();
     assert!(output.status.success(), "{}", shown(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("keys starred   2"), "{}", shown(&output));
     let left = leavings(folder.path(), &[&output.stdout, &output.stderr]);
     for secret in [key, cookie, query, header, "pointed-at"] {
         assert!(!holds(&left, secret), "{secret}: {}", String::from_utf8_lossy(&left));
