@@ -3,7 +3,7 @@
 //! The connection's future is polled by whoever waits for its response, never by a task of its own: a frame that was
 //! read is seen at once, without a hop through the scheduler.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +52,13 @@ impl Connector {
             .collect();
         let tls = if target.tls { Some(tls(target)?) } else { None };
         Ok(Self { addresses, title_case: target.title_case, tls })
+    }
+
+    /// Whether an address of the server is one of this machine's.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        // Only such an address can be bound.
+        self.addresses.iter().any(|address| UdpSocket::bind((address.ip(), 0)).is_ok())
     }
 
     /// Opens a connection; the reason if there is none to be had.
