@@ -21,6 +21,7 @@ mod merge;
 mod mock;
 mod output;
 mod progress;
+mod record;
 mod replay;
 mod report;
 mod salvage;
@@ -92,6 +93,8 @@ enum Command {
     Diff(diff::Args),
     /// Save what can still be read of a broken tape
     Salvage(salvage::Args),
+    /// Record what passes between clients and a server: a reverse proxy that writes a tape
+    Record(record::Args),
     /// Send a tape to a server and measure each request
     Replay(Box<replay::Args>),
     /// Send a tape to the mock's engine on a simulated clock: the same report without the wait
@@ -129,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Scale(args) => scale::exec(args),
         Command::Diff(args) => diff::exec(args),
         Command::Salvage(args) => salvage::exec(args),
+        Command::Record(args) => record::exec(args),
         Command::Replay(args) => replay::exec(*args),
         Command::Simulate(args) => simulate::exec(args),
         Command::Fit(args) => fit::exec(args),

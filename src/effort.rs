@@ -12,8 +12,22 @@ pub struct Effort {
     pub workers: Vec<Busy>,
     /// The whole process over the same time: the sending threads, and the one that collects and parses.
     pub process: Busy,
+    /// How the sending threads ran.
+    #[serde(default)]
+    pub priority: Priority,
     /// The most memory that the process held at one moment, in bytes, from its own start.
     pub peak_memory_bytes: u64,
+}
+
+/// Whether threads have to wait behind others for a processor.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Before all ordinary threads, where the system grants it.
+    RealTime,
+    /// In turn with the others.
+    #[default]
+    Normal,
 }
 
 /// How long a thread, or a process, computed.

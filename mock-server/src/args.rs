@@ -93,12 +93,25 @@ pub(crate) struct Flags {
     /// core that each worker runs on.
     #[arg(long = "spin", value_name = "SPAN", default_value = "0", value_parser = parse_ns)]
     pub(crate) spin_ns: u64,
+    /// How the threads that answer run. Real-time priority takes the right to it (`CAP_SYS_NICE`, or `ulimit -r`); without
+    /// it they run as others do.
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Priority::Normal)]
+    pub(crate) priority: Priority,
     /// Say at the end where the 99th percentile of the tokens' lateness was above this.
     #[arg(long = "max-lateness", value_name = "SPAN", default_value = "1ms", value_parser = parse_ns)]
     pub(crate) max_lateness_ns: u64,
     /// Record what really happened, as JSON lines: each arrival, each due time, each write's return.
     #[arg(long, value_name = "FILE")]
     pub(crate) truth_log: Option<PathBuf>,
+}
+
+/// Whether threads have to wait behind others for a processor.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum Priority {
+    /// Before all ordinary threads, where the system grants it
+    RealTime,
+    /// In turn with the others
+    Normal,
 }
 
 /// Serves until SIGINT or SIGTERM. The first line on stdout is `listening on http://ADDRESS:PORT`.
@@ -178,6 +191,7 @@ impl Flags {
             wire: self.wire,
             truth_log: self.truth_log,
             spin_ns: self.spin_ns,
+            real_time: self.priority == Priority::RealTime,
             ..base
         }
     }

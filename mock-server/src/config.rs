@@ -50,6 +50,8 @@ pub struct Config {
     pub oracle: Option<Arc<dyn Oracle>>,
     /// How long before each deadline a worker begins to turn in a loop, in nanoseconds; 0 for not at all.
     pub spin_ns: u64,
+    /// Whether the threads that answer run before all ordinary ones, where the system grants it.
+    pub real_time: bool,
 }
 
 /// The figures that a client without an error of its own would report.
@@ -85,6 +87,7 @@ impl Config {
             keep_records: 0,
             oracle: None,
             spin_ns: 0,
+            real_time: false,
         }
     }
 

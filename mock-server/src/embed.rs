@@ -95,7 +95,7 @@ impl MockServer {
         self.kept.records()
     }
 
-    /// Answers the requests that arrive from now on by `config`. Its workers, tokenizer, engine, spin and truth log are
+    /// Answers the requests that arrive from now on by `config`. Its workers, tokenizer, engine, spin, priority and truth log are
     /// those of the start.
     pub fn change(&self, config: Config) {
         if let Some(shared) = self.shared.upgrade() {

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use socket2::SockRef;
-use tokentape_pacer::{Pacer, monotonic_ns, stamp_arrivals};
+use tokentape_pacer::{Pacer, go_first, monotonic_ns, stamp_arrivals};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{LocalSet, spawn_local};
@@ -96,7 +96,16 @@ pub(crate) struct Service {
     engine: Option<JoinHandle<()>>,
     truth_log: Option<PathBuf>,
     workers: usize,
+    pace: Pace,
+}
+
+/// How a worker keeps its deadlines.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// For how long it turns in a loop before each.
     spin_ns: u64,
+    /// Whether it runs before all ordinary threads, where the system grants it.
+    real_time: bool,
 }
 
 impl Service {
@@ -105,14 +114,15 @@ impl Service {
         if config.tokenizer.words().is_empty() {
             return Err(Error::NoWords);
         }
-        let (truth_log, workers, spin_ns) = (config.truth_log.clone(), config.workers.max(1), config.spin_ns);
+        let (truth_log, workers) = (config.truth_log.clone(), config.workers.max(1));
+        let pace = Pace { spin_ns: config.spin_ns, real_time: config.real_time };
         let (log, log_writer) = Log::new(truth_log.as_deref(), config.truth_header(), config.keep_records)
             .map_err(|source| Error::TruthLog { path: truth_log.clone().unwrap_or_default(), source })?;
         let (driver, engine) =
             config.engine.clone().map(Driver::start).transpose().map_err(Error::Runtime)?.unzip();
         let server = Arc::new(Server::new(config, log, driver));
         let shared = Arc::new(Shared { current: Mutex::new((server, settings)) });
-        Ok(Self { shared, log_writer, engine, truth_log, workers, spin_ns })
+        Ok(Self { shared, log_writer, engine, truth_log, workers, pace })
     }
 
     pub(crate) fn run(
@@ -120,7 +130,7 @@ impl Service {
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<Lateness, Error> {
-        let served = deal_out(listener, &self.shared, self.workers, self.spin_ns, shutdown);
+        let served = deal_out(listener, &self.shared, self.workers, self.pace, shutdown);
         let lateness = self.shared.server().log().meter().summary();
         // The last holder of the log's sender: its thread ends with it.
         drop(self.shared);
@@ -170,13 +180,13 @@ fn deal_out(
     listener: TcpListener,
     shared: &Arc<Shared>,
     workers: usize,
-    spin_ns: u64,
+    pace: Pace,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     SockRef::from(&listener).listen(BACKLOG)?;
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let start = |number| Worker::start(number, shared, spin_ns);
+    let start = |number| Worker::start(number, shared, pace);
     let workers = (0..workers).map(start).collect::<io::Result<Vec<_>>>()?;
     let accepted = runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -217,12 +227,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(number: usize, shared: &Arc<Shared>, spin_ns: u64) -> io::Result<Self> {
+    fn start(number: usize, shared: &Arc<Shared>, pace: Pace) -> io::Result<Self> {
         let (connections, incoming) = unbounded_channel();
         let shared = Arc::clone(shared);
         let thread = std::thread::Builder::new()
             .name(format!("mock-{number}"))
-            .spawn(move || work(&shared, spin_ns, incoming))?;
+            .spawn(move || work(&shared, pace, incoming))?;
         Ok(Self { connections, thread })
     }
 
@@ -240,12 +250,16 @@ impl Worker {
 /// Serves every connection that comes in; when no more can come, drops those that are left.
 fn work(
     shared: &Arc<Shared>,
-    spin_ns: u64,
+    pace: Pace,
     mut incoming: UnboundedReceiver<std::net::TcpStream>,
 ) -> io::Result<()> {
+    if pace.real_time {
+        // A refusal leaves the thread as it is, which is later and not wrong.
+        let _granted = go_first();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
-        let pacer = Pacer::start()?.spinning(spin_ns);
+        let pacer = Pacer::start()?.spinning(pace.spin_ns);
         while let Some(socket) = incoming.recv().await {
             spawn_local(converse(Arc::clone(shared), pacer.clone(), socket));
         }

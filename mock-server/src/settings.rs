@@ -11,8 +11,18 @@ use crate::args::Flags;
 use crate::timing::Law;
 
 /// What is decided when the server starts.
-const FIXED: [&str; 9] =
-    ["config", "engine", "host", "max-lateness", "port", "spin", "tokenizer", "truth-log", "workers"];
+const FIXED: [&str; 10] = [
+    "config",
+    "engine",
+    "host",
+    "max-lateness",
+    "port",
+    "priority",
+    "spin",
+    "tokenizer",
+    "truth-log",
+    "workers",
+];
 
 /// What may be read from a file.
 const LAWS: [&str; 2] = ["itl", "ttft"];

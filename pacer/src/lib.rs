@@ -39,4 +39,4 @@ pub use deadlines::{LEAD_NS, QUANTUM_NS};
 pub use linux::{Pacer, RESOLUTION_NS, Sleep};
 #[cfg(not(target_os = "linux"))]
 pub use portable::{Pacer, RESOLUTION_NS, Sleep};
-pub use priority::{run_in_the_gaps, wait_for_a_turn};
+pub use priority::{go_first, run_in_the_gaps, wait_for_a_turn};

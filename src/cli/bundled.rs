@@ -19,6 +19,8 @@ impl Mock {
         let program = std::env::current_exe()?;
         let mut process = Command::new(program)
             .args(["mock", "--port", "0", "--ttft", ttft, "--itl", itl])
+            // It is measured here, and so is not to wait behind a client that goes first.
+            .args(["--priority", "real-time"])
             // How late it was is told by whoever started it, and is no part of a client's error.
             .args(["--max-lateness", "3600s"])
             .args(["--model", "tokentape", "--truth-log"])

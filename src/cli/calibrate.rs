@@ -12,6 +12,7 @@ use super::generate::write_tape;
 use super::replay::{Job, Replayed, now};
 use super::{Failure, Outcome, output};
 use crate::calibrate::{Calibration, Load, Setting, cache};
+use crate::effort::Priority;
 use crate::generate::{Lengths, Params, Random};
 use crate::replay::Target;
 use crate::replay::engine::Options;
@@ -156,6 +157,8 @@ fn measure(args: &Args, setting: Setting, streams: u32, folder: &Path) -> Result
         options: Options {
             concurrency: Some(streams as usize),
             workers: args.workers as usize,
+            // Both ends of the measurement go first: neither waits behind the other.
+            priority: Some(Priority::RealTime),
             timeout: TIMEOUT,
             ..Options::default()
         },

@@ -12,6 +12,7 @@ use super::generate::write_tape;
 use super::replay::{Job, Replayed};
 use super::verdict::judge;
 use super::{Failure, Outcome, output};
+use crate::effort::Priority;
 use crate::generate::{Params, Random};
 use crate::metrics::{Dialect, Measurement, evalscope};
 use crate::replay::Target;
@@ -77,6 +78,7 @@ pub(super) fn exec(args: Args) -> Outcome {
         target: Target::new(&mock.url)?,
         plan: PlanOptions::default(),
         options: Options {
+            priority: Some(Priority::RealTime),
             concurrency: Some(args.concurrency as usize),
             timeout: Duration::from_secs(60),
             ..Options::default()

@@ -214,6 +214,7 @@ impl<'a> Job<'a> {
             slots: traffic.slots,
             duration: traffic.duration,
             workers: server.workers as usize,
+            priority: server.priority(),
             timeout: server.timeout,
             ..Options::default()
         };

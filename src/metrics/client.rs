@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::native::{Distribution, Samples, output_events, succeeded};
 use super::{Measurement, native};
-use crate::effort::{Busy, Effort};
+use crate::effort::{Busy, Effort, Priority};
 use crate::timeline::{Outcome, Timeline};
 
 /// The client's part in a run. Serialised, it is the `client` object of the JSON report.
@@ -79,6 +79,8 @@ pub struct Cpu {
     /// does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_worker_share: Option<f64>,
+    /// How the sending threads ran.
+    pub priority: Priority,
     /// The share of the time that the whole process spent computing; more than 1 with several threads.
     pub process_share: f64,
     /// The most memory that the process held, in bytes.
@@ -147,6 +149,7 @@ fn cpu(effort: &Effort) -> Cpu {
         workers: effort.workers.len(),
         busiest_worker_share: most(&mut effort.workers.iter().map(Busy::share)).unwrap_or(0.0),
         waiting_worker_share: most(&mut effort.workers.iter().filter_map(Busy::waited_share)),
+        priority: effort.priority,
         process_share: effort.process.share(),
         peak_memory_bytes: effort.peak_memory_bytes,
     }
@@ -243,11 +246,13 @@ mod tests {
         let effort = Effort {
             workers: vec![busy(80, Some(1)), busy(20, Some(30))],
             process: busy(140, None),
+            priority: Priority::RealTime,
             peak_memory_bytes: 5,
         };
         let cpu = of(&[], Some(&effort)).cpu.unwrap();
         assert_eq!((cpu.workers, cpu.busiest_worker_share, cpu.process_share), (2, 0.9, 1.5));
         assert_eq!((cpu.waiting_worker_share, cpu.peak_memory_bytes), (Some(0.3), 5));
+        assert_eq!(cpu.priority, Priority::RealTime);
         let unknown = of(&[], Some(&Effort::default())).cpu.unwrap();
         assert_eq!((unknown.workers, unknown.waiting_worker_share), (0, None));
     }

@@ -3,7 +3,7 @@
 //! The connection's future is polled by whoever waits for its response, never by a task of its own: a frame that was
 //! read is seen at once, without a hop through the scheduler.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +54,26 @@ impl Connector {
         Ok(Self { addresses, title_case: target.title_case, tls })
     }
 
+    /// Whether an address of the server is one of this machine's.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        // Only such an address can be bound.
+        self.addresses.iter().any(|address| UdpSocket::bind((address.ip(), 0)).is_ok())
+    }
+
     /// Opens a connection; the reason if there is none to be had.
     pub async fn open(&self) -> Result<Connection, String> {
+        let (transport, stamps) = self.transport().await?;
+        let handshake = http1::Builder::new()
+            .title_case_headers(self.title_case)
+            .handshake(TokioIo::new(transport))
+            .await;
+        let (sender, driver) = handshake.map_err(|error| error.to_string())?;
+        Ok(Connection { sender, driver: Driver::new(driver), stamps, room: (0, 0) })
+    }
+
+    /// The stamped stream under a connection.
+    pub(crate) async fn transport(&self) -> Result<(Transport, SharedStamps), String> {
         let stream =
             TcpStream::connect(self.addresses.as_slice()).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
@@ -68,12 +86,7 @@ impl Connector {
                 Transport::Tls(Box::new(stream.map_err(|error| format!("TLS: {error}"))?))
             }
         };
-        let handshake = http1::Builder::new()
-            .title_case_headers(self.title_case)
-            .handshake(TokioIo::new(transport))
-            .await;
-        let (sender, driver) = handshake.map_err(|error| error.to_string())?;
-        Ok(Connection { sender, driver: Driver::new(driver), stamps, room: (0, 0) })
+        Ok((transport, stamps))
     }
 }
 

@@ -15,13 +15,14 @@
 //! One single-threaded runtime a worker; its slots and their connections never leave it. The collector parses what the
 //! exchanges bring, so that nothing is parsed where stamps are taken.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Barrier, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokentape_pacer::{Pacer, monotonic_ns};
+use tokentape_pacer::{Pacer, go_first, monotonic_ns};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{LocalSet, unconstrained, yield_now};
 
@@ -37,7 +38,7 @@ use super::queue::{Queue, Turn};
 use super::slot::{Patience, Slot, interrupted};
 use super::turnstile::Turnstile;
 use super::{Error, Plan, Target};
-use crate::effort::{Busy, Effort};
+use crate::effort::{Busy, Effort, Priority};
 use crate::schedule::Slots;
 use crate::timeline::{Ns, Timeline};
 
@@ -60,6 +61,9 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// How many threads send; slots are dealt out to them.
     pub workers: usize,
+    /// How these threads are to run; the system may refuse, and the report tells what they had. Without a wish, they go
+    /// first where the server runs on another machine: on this one it would be the server that waits.
+    pub priority: Option<Priority>,
     /// The time limit of each request, from its dispatch.
     pub timeout: Duration,
     /// What the client does besides sending each request once; the warm-up goes out without any of it.
@@ -77,6 +81,7 @@ impl Default for Options {
             slots: Slots::default(),
             duration: None,
             workers: 1,
+            priority: None,
             timeout: Duration::from_secs(600),
             behaviour: Behaviour::default(),
             keeps_text: false,
@@ -145,6 +150,10 @@ pub fn run(
         fault: Mutex::new(None),
         begun: OnceLock::new(),
         busy: Mutex::new(Vec::new()),
+        goes_first: AtomicBool::new(match options.priority {
+            Some(priority) => priority == Priority::RealTime,
+            None => !connector.is_local(),
+        }),
     };
     let mut timelines = Vec::with_capacity(plan.requests.len());
     let mut warmup_failures = 0;
@@ -169,7 +178,8 @@ pub fn run(
     let (process, peak_memory_bytes) = busy::process();
     let begun = shared.begun.get().copied().unwrap_or(process);
     let workers = shared.busy.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let effort = Effort { workers, process: process.since(&begun), peak_memory_bytes };
+    let priority = if shared.goes_first.into_inner() { Priority::RealTime } else { Priority::Normal };
+    let effort = Effort { workers, process: process.since(&begun), priority, peak_memory_bytes };
     if let Some(fault) = shared.fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(fault);
     }
@@ -224,11 +234,16 @@ struct Shared<'p> {
     begun: OnceLock<Busy>,
     /// Each worker's processor time from there on.
     busy: Mutex<Vec<Busy>>,
+    /// Whether the workers go before ordinary threads: asked for, and refused to none so far.
+    goes_first: AtomicBool,
 }
 
 impl Shared<'_> {
     /// One worker's life: connect, warm up, measure; in step with the others.
     fn work(&self, slots: Vec<u32>, collector: &Sender<News>, interrupt: &watch::Receiver<bool>) {
+        if self.goes_first.load(Ordering::Relaxed) && !go_first() {
+            self.goes_first.store(false, Ordering::Relaxed);
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(|error| self.fail(Error::System(error))).ok();
         let local = LocalSet::new();

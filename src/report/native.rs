@@ -8,6 +8,7 @@ use std::fmt::Display;
 use serde::Serialize;
 
 use super::Options;
+use crate::effort::Priority;
 use crate::metrics::Measurement;
 use crate::metrics::client::{Client, Cpu, Effect};
 use crate::metrics::native::{Distribution, Metrics, calculate};
@@ -218,6 +219,9 @@ fn cpu(cpu: Cpu) -> String {
     if cpu.workers > 0 {
         text += &line("Busiest sending thread", format!("{} computing", percent(cpu.busiest_worker_share)));
     }
+    if cpu.priority == Priority::RealTime {
+        text += &line("  priority", "real-time".to_owned());
+    }
     if let Some(waiting) = cpu.waiting_worker_share {
         text += &line("  waiting for a processor", percent(waiting));
     }
@@ -353,6 +357,7 @@ Output events               4
         let effort = Effort {
             workers: vec![Busy { wall_ns: 1000, user_ns: 200, system_ns: 56, waited_ns: Some(4) }],
             process: Busy { wall_ns: 1000, user_ns: 300, system_ns: 100, waited_ns: None },
+            priority: Priority::Normal,
             peak_memory_bytes: 12 << 20,
         };
         let client = client::calculate(&measurement, Some(&effort));

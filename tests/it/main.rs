@@ -20,6 +20,7 @@ mod mock_control;
 mod peers;
 mod peers_evalscope;
 mod playback;
+mod record;
 mod replay;
 mod server_metrics;
 mod simulate;

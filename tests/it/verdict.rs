@@ -204,7 +204,7 @@ fn a_starved_client_is_called_invalid() {
     let _hog = Hog(pinned("sh").args(["-c", "while :; do :; done"]).spawn().unwrap());
     let output = pinned(env!("CARGO_BIN_EXE_tokentape"))
         .args(["replay", tape_path.to_str().unwrap(), "--url", &mock.url, "--concurrency", "500"])
-        .args(["--strict", "--quiet", "-o", run.to_str().unwrap()])
+        .args(["--strict", "--quiet", "--priority", "normal", "-o", run.to_str().unwrap()])
         .output()
         .unwrap();
     failed(1, &output);

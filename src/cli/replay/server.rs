@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::Failure;
+use crate::effort::Priority;
 use crate::replay::Target;
 
 /// Where to send, and with what.
@@ -30,9 +31,33 @@ pub(in crate::cli) struct ServerArgs {
     /// Sending threads, each with its share of the connections
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(in crate::cli) workers: u32,
+    /// How these threads run. Real-time priority takes the right to it (`CAP_SYS_NICE`, or `ulimit -r`); without it they
+    /// run as others do
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = PriorityChoice::Auto)]
+    priority: PriorityChoice,
+}
+
+/// How threads run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum PriorityChoice {
+    /// Real-time where the server is on another machine; on this one it would be the server that waits
+    Auto,
+    /// Before all ordinary threads, where the system grants it
+    RealTime,
+    /// In turn with the others
+    Normal,
 }
 
 impl ServerArgs {
+    /// How the sending threads are to run.
+    pub(in crate::cli) fn priority(&self) -> Option<Priority> {
+        match self.priority {
+            PriorityChoice::Auto => None,
+            PriorityChoice::RealTime => Some(Priority::RealTime),
+            PriorityChoice::Normal => Some(Priority::Normal),
+        }
+    }
+
     /// The server with its headers.
     pub(in crate::cli) fn target(&self) -> Result<Target, Failure> {
         let mut target = Target::new(&self.url)?;
