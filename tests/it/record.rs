@@ -1,6 +1,7 @@
 //! The recording proxy: what passes is untouched, and on the tape.
 
 mod kill;
+mod playback;
 mod redaction;
 
 use std::io::{ErrorKind, Read, Write};
