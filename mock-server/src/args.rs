@@ -136,7 +136,7 @@ pub fn run_with(
     let max_lateness_ns = flags.max_lateness_ns;
     let keep_records = if oracle.is_some() { KEPT_RECORDS } else { 0 };
     let base = Config::new("", Arc::new(tokenizer), Timing::fixed(0, 0));
-    let config = Config { keep_records, oracle, recordings, ..flags.apply(base) };
+    let config = Config { recordings, keep_records, oracle, ..flags.apply(base) };
     let lateness = Service::new(config, Some(settings))?.run(listener, interrupted())?;
     if let Some(complaint) = lateness.complaint(max_lateness_ns) {
         // When stderr is gone there is nobody left to tell.

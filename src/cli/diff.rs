@@ -71,7 +71,7 @@ pub(super) fn exec(args: Args) -> Outcome {
 
 fn as_text(found: &Differences) -> String {
     let row = |name: &str, counts: [u64; 4]| {
-        let counts: String = counts.iter().map(|count| format!("{count:>12}")).collect();
+        let counts = counts.map(|count| format!("{count:>12}")).concat();
         format!("{name:<10}{counts}\n")
     };
     let mut text =

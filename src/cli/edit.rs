@@ -96,7 +96,7 @@ impl Output {
             });
             return print(&format!("{told:#}\n"));
         }
-        let notes: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
+        let notes = notes.iter().map(|note| format!("note: {note}\n")).collect::<Vec<_>>().concat();
         let responses = if *responses > 0 { format!(" with {responses} responses") } else { String::new() };
         print(&format!("{path}: {requests} requests{responses}, digest {workload_digest}\n{notes}"))
     }

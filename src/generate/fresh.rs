@@ -157,7 +157,11 @@ mod tests {
         let params = Params { requests: 6, input_tokens: Lengths::new(40, 40).unwrap(), ..Params::default() };
         let mut requests = Vec::new();
         let source = Random::new(params, tokenizer).unwrap();
-        source.run(1, &mut |request| Ok(requests.push(request))).unwrap();
+        let mut keep = |request| {
+            requests.push(request);
+            Ok(())
+        };
+        source.run(1, &mut keep).unwrap();
         requests
     }
 

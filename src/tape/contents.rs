@@ -292,7 +292,9 @@ mod tests {
 
     fn buckets(values: &[u64]) -> Vec<(u64, u64, u64)> {
         let mut spread = Spread::default();
-        values.iter().for_each(|&value| spread.add(value));
+        for &value in values {
+            spread.add(value);
+        }
         spread.buckets().into_iter().map(|Bucket { from, to, count }| (from, to, count)).collect()
     }
 

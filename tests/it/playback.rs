@@ -121,8 +121,7 @@ fn what_was_recorded_is_what_goes_out() {
         "{head}"
     );
     let chunks: String =
-        EVENTS.iter().map(|event| format!("{:X}\r\n{event}\r\n", event.len())).collect::<String>()
-            + "0\r\n\r\n";
+        EVENTS.map(|event| format!("{:X}\r\n{event}\r\n", event.len())).concat() + "0\r\n\r\n";
     assert_eq!(rest, chunks, "one chunk for each piece");
     let (status, error) = request(&played.mock.url, "POST", PATH, &body(1));
     assert_eq!((status, error.as_str()), (429, r#"{"error":{"message":"no","code":429}}"#));

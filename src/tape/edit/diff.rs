@@ -114,14 +114,17 @@ impl Diff {
         self.bodies.0 += u64::from(a.is_some());
         self.bodies.1 += u64::from(b.is_some());
         if a.map(|a| &a.body) != b.map(|b| &b.body) {
-            a.into_iter().for_each(|a| self.count(&a.body, 1));
-            b.into_iter().for_each(|b| self.count(&b.body, -1));
+            for (request, step) in [(a, 1), (b, -1)] {
+                if let Some(request) = request {
+                    self.count(&request.body, step);
+                }
+            }
         }
     }
 
     fn count(&mut self, body: &[u8], step: i64) {
-        let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(body).as_bytes();
-        let key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let key =
+            blake3::hash(body).as_bytes().iter().take(8).fold(0, |key, &byte| key << 8 | u64::from(byte));
         let surplus = self.surplus.entry(key).or_default();
         *surplus += step;
         if *surplus == 0 {
@@ -173,7 +176,9 @@ mod tests {
 
     fn diff(a: &[Request], b: &[Request]) -> Differences {
         let mut diff = Diff::default();
-        (0..a.len().max(b.len())).for_each(|at| diff.add(a.get(at), b.get(at)));
+        for at in 0..a.len().max(b.len()) {
+            diff.add(a.get(at), b.get(at));
+        }
         diff.finish()
     }
 
@@ -181,7 +186,9 @@ mod tests {
     fn equal_tapes_take_no_room() {
         let tape: Vec<_> = (0..5).map(|index| request(index, index)).collect();
         let mut diff = Diff::default();
-        tape.iter().for_each(|request| diff.add(Some(request), Some(request)));
+        for request in &tape {
+            diff.add(Some(request), Some(request));
+        }
         assert!(diff.surplus.is_empty());
         let found = diff.finish();
         assert!(found.is_none());

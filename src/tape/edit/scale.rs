@@ -6,10 +6,11 @@ use crate::tape::format::Request;
 /// Arrival times at `speed` times the pace: `offset / speed`, rounded to the nearest nanosecond.
 #[must_use]
 pub fn at_speed(offset_ns: u64, speed: f64) -> u64 {
-    // Exact where nothing changes; an f64 has 53 bits, 104 days of nanoseconds.
+    // An f64 has 53 bits: 104 days of nanoseconds.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as far as a u64 goes")]
     let scaled = (offset_ns as f64 / speed).round() as u64;
-    if speed == 1.0 { offset_ns } else { scaled }
+    // Exact where nothing changes.
+    if speed.to_bits() == 1.0_f64.to_bits() { offset_ns } else { scaled }
 }
 
 /// Places the rounds of a repeated tape one after the other.
