@@ -7,19 +7,28 @@ mod cat;
 mod compare;
 mod compat;
 mod demo;
+mod diff;
+mod edit;
 mod exit;
 mod export;
+mod filter;
 mod fit;
 mod generate;
 mod import;
 mod inspect;
 mod interrupt;
+mod merge;
 mod mock;
 mod output;
 mod progress;
+mod record;
 mod replay;
 mod report;
+mod salvage;
+mod scale;
 mod simulate;
+mod slice;
+mod span;
 mod sweep;
 mod verdict;
 mod verify;
@@ -72,6 +81,20 @@ enum Command {
     Cat(cat::Args),
     /// Check a tape's digest, index and counts, and that its header makes it again
     Verify(verify::Args),
+    /// Take a part of a tape: a range, a window of time, a sample
+    Slice(slice::Args),
+    /// Take the requests of a tape that have these lengths, paths or sessions
+    Filter(filter::Args),
+    /// Put several tapes together
+    Merge(merge::Args),
+    /// Make a tape faster or slower, or repeat it
+    Scale(scale::Args),
+    /// Tell what is different in two tapes
+    Diff(diff::Args),
+    /// Save what can still be read of a broken tape
+    Salvage(salvage::Args),
+    /// Record what passes between clients and a server: a reverse proxy that writes a tape
+    Record(record::Args),
     /// Send a tape to a server and measure each request
     Replay(Box<replay::Args>),
     /// Send a tape to the mock's engine on a simulated clock: the same report without the wait
@@ -103,6 +126,13 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::exec(args),
         Command::Cat(args) => cat::exec(args),
         Command::Verify(args) => verify::exec(args),
+        Command::Slice(args) => slice::exec(args),
+        Command::Filter(args) => filter::exec(args),
+        Command::Merge(args) => merge::exec(args),
+        Command::Scale(args) => scale::exec(args),
+        Command::Diff(args) => diff::exec(args),
+        Command::Salvage(args) => salvage::exec(args),
+        Command::Record(args) => record::exec(args),
         Command::Replay(args) => replay::exec(*args),
         Command::Simulate(args) => simulate::exec(args),
         Command::Fit(args) => fit::exec(args),

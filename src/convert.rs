@@ -27,6 +27,8 @@ mod source;
 mod vllm_custom;
 mod vllm_result;
 
+pub(crate) use asked::prompt_ids;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -7,6 +7,7 @@
 
 pub(crate) mod body;
 pub mod compat;
+pub mod fresh;
 mod lengths;
 pub(crate) mod ordered;
 pub(crate) mod prompt;

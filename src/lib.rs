@@ -4,15 +4,15 @@
 //! The way of the data, left to right; each arrow is a plain data type that can be written to disk and read again:
 //!
 //! ```text
-//! generate ──► tape ──► replay ──► timelines ──► metrics (a dialect) ──► report, compare
-//!                       │  ▲
-//!                       ▼  │ SSE
-//!                  tokentape-mock (truth log), or a real server
+//! generate, record ──► tape ──► replay ──► timelines ──► metrics (a dialect) ──► report, compare
+//!                               │  ▲
+//!                               ▼  │ SSE
+//!                          tokentape-mock (truth log), or a real server
 //! ```
 //!
 //! [`tape`], [`generate`], [`schedule`], [`scrape`], [`timeline`], [`metrics`], [`report`] and [`compare`] are pure:
-//! they take time and bytes as values, read no clock and open no socket. [`replay`] is the edge that does. [`convert`] reads
-//! and writes other tools' files.
+//! they take time and bytes as values, read no clock and open no socket. [`record`] and [`replay`] are the edges that do.
+//! [`convert`] reads and writes other tools' files.
 
 pub mod calibrate;
 pub mod capacity;
@@ -22,7 +22,9 @@ pub mod convert;
 pub mod effort;
 pub mod generate;
 pub mod metrics;
+pub mod playback;
 mod python;
+pub mod record;
 pub mod replay;
 pub mod report;
 pub mod run;

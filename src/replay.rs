@@ -23,7 +23,7 @@ mod busy;
 pub mod cancel;
 mod collector;
 pub mod connection;
-mod drive;
+pub(crate) mod drive;
 pub mod engine;
 pub mod event;
 pub mod exchange;

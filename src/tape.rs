@@ -6,21 +6,28 @@
 
 mod contents;
 pub mod digest;
+pub mod edit;
 mod error;
 pub mod format;
 mod frame;
 mod line;
 mod reader;
 mod records;
+mod response;
+mod reuse;
 mod salvage;
 mod verify;
 mod writer;
 
-pub use contents::{Arrivals, Contents, Figures, Spread};
+pub use contents::{Arrivals, Bucket, Contents, Figures, Sessions, Spread};
 pub use error::{Error, ErrorKind, Holds, WriteError};
-pub use format::{Footer, Header, Request, Session, TokenizerId, VERSION, Version};
+pub use format::{
+    Chunk, Entry, Footer, Header, Outcome, Request, Response, ResponseHead, Session, TokenizerId, VERSION,
+    Version,
+};
 pub use frame::MAX_FRAME_BYTES;
-pub use reader::{Reader, Requests};
+pub use reader::{Entries, Reader, Requests};
+pub use reuse::{Reuse, ReuseFigures};
 pub use salvage::Salvage;
 pub use verify::{Progress, verify};
 pub use writer::{Layout, Writer};

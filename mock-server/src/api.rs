@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
@@ -26,7 +27,9 @@ use crate::engine::driver::Driver;
 use crate::faulted::Faulted;
 use crate::faults::{Fault, Faults};
 use crate::metrics::{Exchange, Metrics};
+use crate::playback;
 use crate::profile::{Shape, Traits};
+use crate::recordings::{Call, Played};
 use crate::refusal::Refusal;
 use crate::request::{self, Vocabulary};
 use crate::stream::Stream;
@@ -34,6 +37,7 @@ use crate::timing::{self, Circumstances, Purpose, RequestKey, UnderWay};
 use crate::transport::Connection;
 use crate::truth::Log;
 use crate::wire::{self, Endpoint};
+use crate::{embeddings, responses};
 use head::{empty, json, refuse, unix_seconds};
 use whole::Whole;
 
@@ -257,6 +261,7 @@ pub(crate) async fn answer(
     connection: Rc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, BrokenBody> {
+    let request = request.map(Upload::Arriving);
     let closes = head::closes(request.headers());
     let request_id = server.config.wire.enable_request_id_headers.then(|| {
         let given = request.headers().get(head::REQUEST_ID).cloned();
@@ -273,7 +278,12 @@ pub(crate) async fn answer(
             let found = Route::on(server.traits().shape, path);
             let exchange = exchange(&server, found, &request);
             let arrival_ns = connection.arrival_ns();
-            let response = route(&server, pacer, connection, found, request, exchange.clone()).await?;
+            let response = match played(&server, &pacer, &connection, found, request).await? {
+                Either::Left(response) => response,
+                Either::Right(request) => {
+                    route(&server, pacer, connection, found, request, exchange.clone()).await?
+                }
+            };
             count(&server, exchange, &response, arrival_ns);
             response
         };
@@ -282,7 +292,7 @@ pub(crate) async fn answer(
 }
 
 /// What is known of an exchange from its request; `None` where it is not counted.
-fn exchange(server: &Server, route: Option<Route>, request: &Request<Incoming>) -> Option<Exchange> {
+fn exchange(server: &Server, route: Option<Route>, request: &Request<Upload>) -> Option<Exchange> {
     let handler = match route {
         None => "none",
         // Later servers do not know a path by another method.
@@ -320,7 +330,7 @@ async fn route(
     pacer: Pacer,
     connection: Rc<Connection>,
     route: Option<Route>,
-    request: Request<Incoming>,
+    request: Request<Upload>,
     exchange: Option<Exchange>,
 ) -> Result<Response<Reply>, BrokenBody> {
     let Some(route) = route else {
@@ -378,9 +388,77 @@ async fn route(
     })
 }
 
+/// Whether a body can be answered at `path`: all of its reading and nothing else, for the fuzzer.
+#[must_use]
+pub fn read_request(path: &str, body: &[u8], config: &Config) -> bool {
+    match Route::find(path) {
+        Some(Route::Generate(endpoint)) => {
+            request::parse(endpoint, body, config, Vocabulary::of(&config.tokenizer)).is_ok()
+        }
+        Some(Route::Responses) => responses::parse(body, config).is_ok(),
+        Some(Route::Embeddings) => embeddings::parse(body, config).is_ok(),
+        _ => false,
+    }
+}
+
+/// A request's body.
+#[derive(Debug)]
+enum Upload {
+    /// Still to be read.
+    Arriving(Incoming),
+    /// Read before.
+    Arrived(Bytes),
+}
+
+/// Plays a recorded response, where there are recordings; else gives the request back.
+async fn played(
+    server: &Server,
+    pacer: &Pacer,
+    connection: &Rc<Connection>,
+    route: Option<Route>,
+    request: Request<Upload>,
+) -> Result<Either<Response<Reply>, Request<Upload>>, BrokenBody> {
+    let Some(recordings) = &server.config.recordings else { return Ok(Either::Right(request)) };
+    let (parts, body) = request.into_parts();
+    let body = match read(server, body).await? {
+        Ok(body) => body,
+        Err(refusal) => return Ok(Either::Left(refuse(refusal))),
+    };
+    let path = parts.uri.path_and_query().map_or(parts.uri.path(), PathAndQuery::as_str);
+    let call = Call { method: parts.method.as_str(), path, body: &body };
+    let recorded = match recordings.play(&call) {
+        Played::Response(recorded) => recorded,
+        // Only the server itself can tell of itself.
+        Played::Missing if route.is_none_or(|route| route.method() == Method::POST) => {
+            let message = format!(
+                "There is no recorded answer to {} {path} with this body of {} bytes (BLAKE3 {}).",
+                parts.method,
+                body.len(),
+                blake3::hash(&body).to_hex()
+            );
+            let refusal =
+                Refusal::new(server.traits(), StatusCode::NOT_FOUND, "NotFoundError", &message, None);
+            return Ok(Either::Left(refuse(refusal)));
+        }
+        Played::Left | Played::Missing => {
+            return Ok(Either::Right(Request::from_parts(parts, Upload::Arrived(body))));
+        }
+    };
+    let (_, ticket) = server.under_way.enter();
+    let on = (pacer.clone(), Rc::clone(connection));
+    match playback::begin(recorded, parts.uri.path(), &server.log, on, ticket).await {
+        Some(playback) => Ok(Either::Left(head::played(playback))),
+        None => Err(BrokenBody("the recorded response has no head".into())),
+    }
+}
+
 /// The whole body, or why it is refused. A length that is told is refused before anything is read; one that is not, when
 /// it has been exceeded.
-async fn read(server: &Server, body: Incoming) -> Result<Result<Bytes, Refusal>, BrokenBody> {
+async fn read(server: &Server, body: Upload) -> Result<Result<Bytes, Refusal>, BrokenBody> {
+    let body = match body {
+        Upload::Arriving(body) => body,
+        Upload::Arrived(body) => return Ok(Ok(body)),
+    };
     let too_large = || Refusal::too_large(server.traits(), MAX_BODY_BYTES);
     if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
         return Ok(Err(too_large()));

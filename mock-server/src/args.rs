@@ -15,6 +15,7 @@ use crate::duration::parse_ns;
 use crate::engine::Profile;
 use crate::faults::{Faults, Rule};
 use crate::profile::Wire;
+use crate::recordings::Recordings;
 use crate::server::{Error, Service};
 use crate::settings::Settings;
 use crate::timing::{Law, Timing};
@@ -122,11 +123,15 @@ pub(crate) enum Priority {
 
 /// Serves until SIGINT or SIGTERM. The first line on stdout is `listening on http://ADDRESS:PORT`, or `https:`.
 pub fn run(args: Args) -> Result<(), Error> {
-    run_with(args, None)
+    run_with(args, None, None)
 }
 
-/// As [`run`], with an oracle for `/admin/oracle`.
-pub fn run_with(args: Args, oracle: Option<Arc<dyn Oracle>>) -> Result<(), Error> {
+/// As [`run`], with an oracle for `/admin/oracle`, and with responses that were recorded.
+pub fn run_with(
+    args: Args,
+    oracle: Option<Arc<dyn Oracle>>,
+    recordings: Option<Arc<dyn Recordings>>,
+) -> Result<(), Error> {
     let Args { flags, settings } = args;
     let address = (flags.host.as_str(), flags.port);
     let listener = TcpListener::bind(address)
@@ -138,7 +143,7 @@ pub fn run_with(args: Args, oracle: Option<Arc<dyn Oracle>>) -> Result<(), Error
     let max_lateness_ns = flags.max_lateness_ns;
     let keep_records = if oracle.is_some() { KEPT_RECORDS } else { 0 };
     let base = Config::new("", Arc::new(tokenizer), Timing::fixed(0, 0));
-    let config = Config { tls, keep_records, oracle, ..flags.apply(base) };
+    let config = Config { tls, recordings, keep_records, oracle, ..flags.apply(base) };
     let mut stdout = io::stdout();
     writeln!(stdout, "listening on {}://{bound}", config.scheme())
         .and_then(|()| stdout.flush())

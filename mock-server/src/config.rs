@@ -9,6 +9,7 @@ use crate::answers::Answers;
 use crate::engine::Profile;
 use crate::faults::Faults;
 use crate::profile::Wire;
+use crate::recordings::Recordings;
 use crate::timing::Timing;
 use crate::tls::Tls;
 use crate::truth::{Header, Record};
@@ -42,6 +43,8 @@ pub struct Config {
     pub wire: Wire,
     /// Where answers come from; those that it has none for the server makes up.
     pub answers: Option<Arc<dyn Answers>>,
+    /// Where recorded responses come from; they go before everything else.
+    pub recordings: Option<Arc<dyn Recordings>>,
     /// Where the truth log goes.
     pub truth_log: Option<PathBuf>,
     /// How many of the last records are kept in memory too.
@@ -83,6 +86,7 @@ impl Config {
             tls: None,
             wire: Wire::default(),
             answers: None,
+            recordings: None,
             truth_log: None,
             keep_records: 0,
             oracle: None,

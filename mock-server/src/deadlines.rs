@@ -26,6 +26,11 @@ pub(crate) enum Deadlines {
 }
 
 impl Deadlines {
+    /// None: of an answer that brings its own. It counts as under way.
+    pub(crate) fn none(ticket: Ticket) -> Self {
+        Self::Known { due_ns: Vec::new().into_iter(), ticket }
+    }
+
     /// The next event's deadline; `None` after the last event's. Pending until the engine has scheduled its token.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<u64>> {
         match self {

@@ -1,4 +1,4 @@
-//! Answers with [faults](crate::faults): the steps of a script, carried out.
+//! Answers with [faults](crate::faults), and recorded ones: the steps of a script, carried out.
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
@@ -75,15 +75,7 @@ impl Answer {
         let events = script.events.iter().map(|event| event.kind).collect();
         let entry = log.begin(Record { events, ..self.record });
         connection.begin(entry.observed_by(self.observation));
-        let mut body = Faulted {
-            steps: script.steps,
-            deadlines: self.deadlines,
-            due_ns: Vec::new(),
-            pacer: pacer.clone(),
-            connection,
-            started: false,
-            sleep: None,
-        };
+        let mut body = Faulted::of(script.steps, Vec::new(), self.deadlines, pacer.clone(), connection);
         let mut head_ns = arrival_ns;
         if is_whole {
             head_ns = poll_fn(|cx| body.poll_deadline(0, cx)).await;
@@ -109,6 +101,17 @@ pub(crate) struct Faulted {
 }
 
 impl Faulted {
+    /// A body of these steps, each due so long after one of these moments.
+    pub(crate) fn of(
+        steps: std::vec::IntoIter<Step>,
+        due_ns: Vec<u64>,
+        deadlines: Deadlines,
+        pacer: Pacer,
+        connection: Rc<Connection>,
+    ) -> Self {
+        Self { steps, deadlines, due_ns, pacer, connection, started: false, sleep: None }
+    }
+
     /// The bytes of all steps together.
     pub(crate) fn length(&self) -> usize {
         self.steps.as_slice().iter().map(|step| step.bytes.len()).sum()
@@ -163,7 +166,10 @@ impl Body for Faulted {
         ready!(this.poll_due(source, delay_ns, cx));
         let Some(step) = this.steps.next() else { return Poll::Ready(None) };
         for event in &step.ends {
-            this.connection.due(this.due_ns.get(event.source).copied().unwrap_or_default());
+            // A piece's was known when the record was begun.
+            if event.kind != EventKind::Piece {
+                this.connection.due(this.due_ns.get(event.source).copied().unwrap_or_default());
+            }
         }
         if let Then::Break { keep, reset } = step.then {
             this.connection.break_after(keep, reset);

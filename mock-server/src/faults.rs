@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use script::{Script, Step, Then};
+pub(crate) use script::{Event, Script, Step, Then};
 
 use crate::duration::format_ns;
 use crate::timing::Stream;

@@ -14,7 +14,7 @@ const MAX_NS: u64 = 3_600_000_000_000;
 /// Three digits of each value are kept.
 const DIGITS: u8 = 3;
 
-/// How late the tokens (and the bodies that are no streams) of the answers that have ended were written, in
+/// How late the tokens (and bodies that are no streams, and recorded pieces) of the answers that have ended were written, in
 /// microseconds after their deadlines. What was written up to [`tokentape_pacer::LEAD_NS`] early counts as 0, and answers with
 /// [faults](crate::faults) do not count at all.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -72,7 +72,13 @@ impl Meter {
         let mut histogram = self.lock();
         let events = record.events.iter().zip(&record.due_ns).zip(&record.written_ns);
         for ((kind, due_ns), written_ns) in events {
-            if matches!(kind, EventKind::Body | EventKind::Token) {
+            // A piece that is due at once has no time to keep.
+            let counts = match kind {
+                EventKind::Body | EventKind::Token => true,
+                EventKind::Piece => *due_ns > record.arrival_ns,
+                _ => false,
+            };
+            if counts {
                 histogram.saturating_record(written_ns.saturating_sub(*due_ns));
             }
         }

@@ -19,7 +19,7 @@
 //! ```
 //!
 //! It plays no model: an answer is as many words as were asked for, drawn with a seed, each exactly one token of the
-//! tokenizer in use, unless [`answers`] come from elsewhere. It ends by its length or by the request's stop strings and
+//! tokenizer in use, unless [`answers`], or whole [`recordings`], come from elsewhere. It ends by its length or by the request's stop strings and
 //! stop tokens (`ignore_eos` changes nothing).
 
 mod admin;
@@ -37,7 +37,9 @@ mod faulted;
 pub mod faults;
 mod lateness;
 mod metrics;
+mod playback;
 mod profile;
+pub mod recordings;
 mod refusal;
 mod request;
 mod responses;
@@ -51,6 +53,8 @@ mod transport;
 pub mod truth;
 mod wire;
 
+#[doc(hidden)]
+pub use api::read_request;
 pub use args::{Args, run, run_with};
 pub use config::{Config, Oracle};
 pub use embed::MockServer;

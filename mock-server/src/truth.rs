@@ -122,6 +122,8 @@ pub enum EventKind {
     Frame,
     /// Something that is not JSON: a fault.
     Malformed,
+    /// A piece of a recorded response.
+    Piece,
     /// The chunk that only names the assistant's role.
     Role,
     /// One token, or those of one output.

@@ -1,15 +1,24 @@
 //! `tokentape inspect`.
 
+mod draw;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
+use tokentape_tokenizer::Tokenizer;
+
 use super::output::print;
 use super::verify::Meter;
 use super::{Failure, Outcome};
-use crate::tape::{Contents, Figures, Header, Progress, Reader};
+use crate::convert::prompt_ids;
+use crate::tape::edit::text;
+use crate::tape::{
+    self, Bucket, Contents, Entry, Figures, Header, Progress, Reader, Response, Reuse, ReuseFigures, Sessions,
+};
+use draw::Canvas;
 
 /// What to inspect, and how to show it.
 #[derive(Debug, clap::Args)]
@@ -18,35 +27,101 @@ pub(super) struct Args {
     /// The tape
     #[arg(value_name = "TAPE")]
     tape: PathBuf,
+    /// Tell how much of the prompts a prefix cache could have found by this tokenizer's tokens, instead of by bytes
+    #[arg(long, value_name = "DIR|FILE|NAME")]
+    tokenizer: Option<String>,
+    /// Tokens in a block of such a cache
+    #[arg(long, value_name = "N", default_value = "16", requires = "tokenizer",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    block_tokens: u16,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
+/// Bytes in a block, where no tokenizer counts: about 16 tokens.
+const BLOCK_BYTES: usize = 64;
+
 const EXAMPLES: &str = "\
 Every request is read, and the tape verified on the way: the digest and counts shown are true.
-The p50 and p90 columns have three significant digits; all other figures are exact.
+The p50 and p90 columns, and histograms above 2048, have three significant digits; all other
+figures are exact.
+
+Prefix reuse is the share of the prompts' whole blocks that a prompt before had, with everything
+that stands before the block: of blocks of 64 bytes of the body's prompt, or with --tokenizer of so
+many tokens as the server sees them. Past a million different blocks it is an estimate, and says so.
 
 Examples:
   tokentape inspect load.tape.zst
+  tokentape inspect load.tape.zst --tokenizer models/qwen3 --block-tokens 16
   tokentape inspect load.tape.zst --json | jq .workload_digest";
 
 pub(super) fn exec(args: Args) -> Outcome {
     let reader = Reader::open(&args.tape)?;
     let total = reader.footer().requests;
     let mut contents = Contents::default();
+    let mut answers = Answers::default();
+    let tokenizer =
+        args.tokenizer.as_ref().map(|name| Tokenizer::load(name)).transpose().map_err(Failure::input)?;
+    let block_tokens = usize::from(args.block_tokens);
+    let mut reuse = Reuse::default();
+    let mut uncounted = None;
     let mut meter = Meter::new("reading");
-    reader.verify(&mut |request| {
-        contents.add(request);
-        meter.show(Progress { done: request.index + 1, total });
+    reader.verify_entries(&mut |entry| match entry {
+        Entry::Request(request) => {
+            contents.add(request);
+            match &tokenizer {
+                None => reuse.add(text::prompt(&request.body).unwrap_or_default(), BLOCK_BYTES),
+                Some(tokenizer) => match prompt_ids(tokenizer, &request.body) {
+                    Ok(ids) => reuse.add(&ids.unwrap_or_default(), block_tokens),
+                    Err(error) => uncounted = uncounted.take().or(Some((request.index, error))),
+                },
+            }
+            meter.show(Progress { done: request.index + 1, total });
+        }
+        Entry::Response(response) => answers.add(response),
     })?;
     meter.clear();
-    let inspection = Inspection::of(&args, &reader, &contents);
+    if let Some((index, error)) = uncounted {
+        return Err(Failure::run(format_args!(
+            "--tokenizer: the prompt of request {index} cannot be counted: {error}; leave it out to count bytes"
+        )));
+    }
+    let prefix_reuse = reuse.figures().map(|ReuseFigures { blocks, share, one_in }| Found {
+        block_tokens: tokenizer.is_some().then_some(args.block_tokens),
+        block_bytes: tokenizer.is_none().then_some(BLOCK_BYTES),
+        blocks,
+        share,
+        one_in,
+    });
+    let inspection = Inspection { prefix_reuse, ..Inspection::of(&args, &reader, &contents, answers) };
     if args.json {
         let json = serde_json::to_string_pretty(&inspection).map_err(Failure::run)?;
         print(&format!("{json}\n"))
     } else {
-        print(&inspection.to_string())
+        print(&(inspection.to_string() + &inspection.pictures(Canvas::of_terminal())))
+    }
+}
+
+/// The recorded responses, by how they ended and by status.
+#[derive(Default)]
+struct Answers {
+    outcomes: BTreeMap<&'static str, u64>,
+    statuses: BTreeMap<u16, u64>,
+}
+
+impl Answers {
+    fn add(&mut self, response: &Response) {
+        let outcome = match response.outcome {
+            tape::Outcome::ClientGone => "client_gone",
+            tape::Outcome::Complete => "complete",
+            tape::Outcome::ServerGone => "server_gone",
+            tape::Outcome::Stopped => "stopped",
+        };
+        *self.outcomes.entry(outcome).or_default() += 1;
+        if let Some(head) = &response.head {
+            *self.statuses.entry(head.status).or_default() += 1;
+        }
     }
 }
 
@@ -57,7 +132,10 @@ struct Inspection<'a> {
     header: &'a Header,
     workload_digest: &'a str,
     requests: u64,
-    sessions: u64,
+    responses: u64,
+    outcomes: BTreeMap<&'static str, u64>,
+    statuses: BTreeMap<u16, u64>,
+    sessions: Sessions,
     frames: usize,
     compressed_bytes: u64,
     decompressed_bytes: u64,
@@ -65,6 +143,8 @@ struct Inspection<'a> {
     output_tokens: Option<Figures>,
     body_bytes: Option<Figures>,
     arrivals: Option<ArrivalFigures>,
+    prefix_reuse: Option<Found>,
+    histograms: Histograms,
     paths: &'a BTreeMap<String, u64>,
     models: &'a BTreeMap<String, u64>,
 }
@@ -73,16 +153,43 @@ struct Inspection<'a> {
 struct ArrivalFigures {
     span_ns: u64,
     mean_rate_per_s: Option<f64>,
+    /// Requests in each step of time, from the tape's start on.
+    over_time: Vec<u64>,
+    step_ns: u64,
+}
+
+#[derive(Serialize)]
+struct Histograms {
+    input_tokens: Vec<Bucket>,
+    output_tokens: Vec<Bucket>,
+}
+
+/// How much of the prompts was there before.
+#[derive(Serialize)]
+struct Found {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    block_tokens: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    block_bytes: Option<usize>,
+    blocks: u64,
+    share: f64,
+    one_in: u64,
 }
 
 impl<'a> Inspection<'a> {
-    fn of(args: &Args, reader: &'a Reader, contents: &'a Contents) -> Self {
+    fn of(args: &Args, reader: &'a Reader, contents: &'a Contents, answers: Answers) -> Self {
         let mean_rate_per_s = contents.arrivals.mean_rate();
+        let (step_ns, over_time) = contents.arrivals.over_time();
+        let arrivals =
+            |span_ns| ArrivalFigures { span_ns, mean_rate_per_s, over_time: over_time.to_vec(), step_ns };
         Self {
             tape: args.tape.display().to_string(),
             header: reader.header(),
             workload_digest: &reader.footer().workload_digest,
             requests: reader.footer().requests,
+            responses: reader.footer().responses,
+            outcomes: answers.outcomes,
+            statuses: answers.statuses,
             sessions: contents.sessions,
             frames: reader.frames(),
             compressed_bytes: reader.compressed_bytes(),
@@ -90,7 +197,12 @@ impl<'a> Inspection<'a> {
             input_tokens: contents.input_tokens.figures(),
             output_tokens: contents.output_tokens.figures(),
             body_bytes: contents.body_bytes.figures(),
-            arrivals: contents.arrivals.span_ns().map(|span_ns| ArrivalFigures { span_ns, mean_rate_per_s }),
+            arrivals: contents.arrivals.span_ns().map(arrivals),
+            prefix_reuse: None,
+            histograms: Histograms {
+                input_tokens: contents.input_tokens.buckets(),
+                output_tokens: contents.output_tokens.buckets(),
+            },
             paths: &contents.paths,
             models: &contents.models,
         }
@@ -115,8 +227,22 @@ impl fmt::Display for Inspection<'_> {
         }
         field(f, "digest", self.workload_digest)?;
         field(f, "requests", grouped(self.requests))?;
-        if self.sessions > 0 {
-            field(f, "sessions", grouped(self.sessions))?;
+        if self.responses > 0 {
+            let named = |(name, count): (String, &u64)| format!("{} {name}", grouped(*count));
+            let outcomes = self.outcomes.iter().map(|(name, count)| named((name.replace('_', " "), count)));
+            let statuses =
+                self.statuses.iter().map(|(status, count)| named((format!("of status {status}"), count)));
+            let parts: Vec<_> = outcomes.chain(statuses).collect();
+            field(f, "responses", format_args!("{} ({})", grouped(self.responses), parts.join(", ")))?;
+        }
+        let Sessions { begun, requests, longest } = self.sessions;
+        if requests > 0 {
+            let (begun, requests) = (grouped(begun), grouped(requests));
+            field(
+                f,
+                "sessions",
+                format_args!("{begun}, with {requests} requests; the longest has {longest} turns"),
+            )?;
         }
         let (compressed, decompressed) = (grouped(self.compressed_bytes), grouped(self.decompressed_bytes));
         field(
@@ -134,6 +260,9 @@ impl fmt::Display for Inspection<'_> {
             }
         } else {
             field(f, "arrivals", "none recorded")?;
+        }
+        if let Some(found) = &self.prefix_reuse {
+            field(f, "prefix reuse", found)?;
         }
         self.names(f, "path", self.paths)?;
         self.names(f, "model", self.models)?;
@@ -157,7 +286,44 @@ impl fmt::Display for Inspection<'_> {
     }
 }
 
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = self.share * 100.0;
+        let about = if self.one_in > 1 { "about " } else { "" };
+        let size = match (self.block_tokens, self.block_bytes) {
+            (Some(tokens), _) => format!("{tokens} tokens"),
+            (None, bytes) => format!("{} bytes", bytes.unwrap_or_default()),
+        };
+        write!(f, "{about}{share:.1} % of {} blocks of {size}", grouped(self.blocks))
+    }
+}
+
 impl Inspection<'_> {
+    /// The pictures, below the figures.
+    fn pictures(&self, canvas: Canvas) -> String {
+        let mut text = String::new();
+        for (name, buckets) in [
+            ("input tokens", &self.histograms.input_tokens),
+            ("output tokens", &self.histograms.output_tokens),
+        ] {
+            // One length needs no picture.
+            if buckets.len() > 1 {
+                text += &format!("\n{name}\n{}", canvas.histogram(buckets));
+            }
+        }
+        if let Some(arrivals) = &self.arrivals {
+            let (line, each) = canvas.over_time(&arrivals.over_time);
+            let most =
+                arrivals.over_time.chunks(each).map(|counts| counts.iter().sum::<u64>()).max().unwrap_or(0);
+            let column = arrivals.step_ns as f64 * each as f64 / 1e9;
+            text += &format!(
+                "\narrivals: a column is {column:.3} s, the highest has {}\n  {line}\n",
+                grouped(most)
+            );
+        }
+        text
+    }
+
     /// One line for each name, or one for them all where every request has the same.
     fn names(&self, f: &mut fmt::Formatter<'_>, label: &str, names: &BTreeMap<String, u64>) -> fmt::Result {
         for (name, &count) in names {

@@ -29,8 +29,8 @@ pub(super) struct Args {
 }
 
 const EXAMPLES: &str = "\
-Reads the whole tape, and checks every frame, the order of its requests, the index, the counts and
-the workload digest.
+Reads the whole tape, and checks every frame, the order of its requests, their responses, the index,
+the counts and the workload digest.
 
 Examples:
   tokentape verify load.tape.zst
@@ -50,7 +50,12 @@ pub(super) fn exec(args: Args) -> Outcome {
         compare_regenerated(&args.tape, args.tokenizer.as_deref())?;
     }
     let regenerated = if args.regenerate { "; its header makes it again" } else { "" };
-    print(&format!("ok: {} requests, digest {}{regenerated}\n", footer.requests, footer.workload_digest))
+    let responses =
+        if footer.responses > 0 { format!(", {} responses", footer.responses) } else { String::new() };
+    print(&format!(
+        "ok: {} requests{responses}, digest {}{regenerated}\n",
+        footer.requests, footer.workload_digest
+    ))
 }
 
 /// Makes a tape's requests again from its header, and holds each one against the tape's.

@@ -63,7 +63,7 @@ pub(super) fn prompt_tokens(tokenizer: &Tokenizer, body: &[u8]) -> Result<Option
 }
 
 /// The prompt's token ids: of a chat as the tokenizer's template renders it, with the generation prompt.
-pub(super) fn prompt_ids(tokenizer: &Tokenizer, body: &[u8]) -> Result<Option<Vec<u32>>, tokenizer::Error> {
+pub(crate) fn prompt_ids(tokenizer: &Tokenizer, body: &[u8]) -> Result<Option<Vec<u32>>, tokenizer::Error> {
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return Ok(None) };
     if body["messages"].is_array() {
         return tokenizer.encode(&tokenizer.render_chat(&body["messages"], true)?).map(Some);

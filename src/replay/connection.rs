@@ -63,6 +63,17 @@ impl Connector {
 
     /// Opens a connection; the reason if there is none to be had.
     pub async fn open(&self) -> Result<Connection, String> {
+        let (transport, stamps) = self.transport().await?;
+        let handshake = http1::Builder::new()
+            .title_case_headers(self.title_case)
+            .handshake(TokioIo::new(transport))
+            .await;
+        let (sender, driver) = handshake.map_err(|error| error.to_string())?;
+        Ok(Connection { sender, driver: Driver::new(driver), stamps, room: (0, 0) })
+    }
+
+    /// The stamped stream under a connection.
+    pub(crate) async fn transport(&self) -> Result<(Transport, SharedStamps), String> {
         let stream =
             TcpStream::connect(self.addresses.as_slice()).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
@@ -75,12 +86,7 @@ impl Connector {
                 Transport::Tls(Box::new(stream.map_err(|error| format!("TLS: {error}"))?))
             }
         };
-        let handshake = http1::Builder::new()
-            .title_case_headers(self.title_case)
-            .handshake(TokioIo::new(transport))
-            .await;
-        let (sender, driver) = handshake.map_err(|error| error.to_string())?;
-        Ok(Connection { sender, driver: Driver::new(driver), stamps, room: (0, 0) })
+        Ok((transport, stamps))
     }
 }
 

@@ -1,5 +1,6 @@
 //! hyper's connection, driven by whoever waits for its response.
 
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body_util::Full;
+use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
@@ -16,15 +18,21 @@ use super::transport::Transport;
 
 /// A connection's driver: it reads and writes when it is polled, and has no task of its own.
 #[derive(Debug)]
-pub(super) struct Driver {
-    connection: http1::Connection<TokioIo<Transport>, Full<Bytes>>,
+pub(crate) struct Driver<B = Full<Bytes>>
+where
+    B: Body + 'static,
+{
+    connection: http1::Connection<TokioIo<Transport>, B>,
     inner: Arc<Inner>,
     /// A waker of `inner`.
     waker: Waker,
 }
 
-impl Driver {
-    pub(super) fn new(connection: http1::Connection<TokioIo<Transport>, Full<Bytes>>) -> Self {
+impl<B> Driver<B>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + 'static,
+{
+    pub(crate) fn new(connection: http1::Connection<TokioIo<Transport>, B>) -> Self {
         let inner = Arc::new(Inner::default());
         let waker = Waker::from(Arc::clone(&inner));
         Self { connection, inner, waker }
@@ -32,12 +40,17 @@ impl Driver {
 
     /// Waits for `work` while driving the connection that it depends on; `None` if the connection ended and `work`
     /// can no longer finish.
-    pub(super) async fn drive<F: Future>(&mut self, work: F) -> Option<F::Output> {
+    pub(crate) async fn drive<F: Future>(&mut self, work: F) -> Option<F::Output> {
         let mut work = pin!(work);
         poll_fn(|cx| self.poll(cx, work.as_mut())).await
     }
 
-    fn poll<F: Future>(&mut self, cx: &mut Context<'_>, mut work: Pin<&mut F>) -> Poll<Option<F::Output>> {
+    /// One turn of [`drive`](Self::drive).
+    pub(crate) fn poll<F: Future>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut work: Pin<&mut F>,
+    ) -> Poll<Option<F::Output>> {
         self.inner.outer.register(cx.waker());
         self.inner.inside.store(true, Ordering::Relaxed);
         let cx = &mut Context::from_waker(&self.waker);

@@ -26,8 +26,8 @@ pub struct Contents {
     pub paths: BTreeMap<String, u64>,
     /// Requests by the `model` of their body, where it is a JSON object that has one.
     pub models: BTreeMap<String, u64>,
-    /// Sessions: requests that are turn 0 of one.
-    pub sessions: u64,
+    /// What belongs to sessions.
+    pub sessions: Sessions,
 }
 
 impl Contents {
@@ -41,7 +41,11 @@ impl Contents {
         if let Some(model) = model(&request.body) {
             count(&mut self.models, &model);
         }
-        self.sessions += u64::from(request.session.as_ref().is_some_and(|session| session.turn == 0));
+        if let Some(session) = &request.session {
+            self.sessions.begun += u64::from(session.turn == 0);
+            self.sessions.requests += 1;
+            self.sessions.longest = self.sessions.longest.max(session.turn.saturating_add(1));
+        }
     }
 }
 
@@ -90,6 +94,46 @@ impl Spread {
         self.total += value;
     }
 
+    /// The quantity as a histogram of 16 buckets or fewer: of equal width where the values are of one order, else each
+    /// twice as wide as the one before. Their bounds have the three digits of the figures. None where no request has the
+    /// quantity.
+    #[must_use]
+    pub fn buckets(&self) -> Vec<Bucket> {
+        const MOST: u64 = 16;
+
+        if self.histogram.is_empty() {
+            return Vec::new();
+        }
+        let (min, max) = (self.min, self.max);
+        let mut starts = Vec::new();
+        if max / 8 <= min {
+            // A round width: 1, 2 or 5 and zeros.
+            let least = (max - min) / MOST + 1;
+            let tens = 10_u64.pow(least.ilog10());
+            let width = [1, 2, 5, 10].map(|step| step * tens).into_iter().find(|&width| width >= least);
+            let width = width.unwrap_or(least);
+            starts.extend((min / width..=max / width).map(|place| place * width));
+        } else {
+            starts.extend((min > 0).then(|| 1 << min.ilog2()).or(Some(0)));
+            let mut next = if min > 0 { 2 << min.ilog2() } else { 1 };
+            while next <= max {
+                starts.push(next);
+                next *= 2;
+            }
+        }
+        let ends = starts.iter().skip(1).map(|&next| next - 1).chain([max]);
+        let mut buckets: Vec<Bucket> =
+            starts.iter().zip(ends).map(|(&from, to)| Bucket { from, to, count: 0 }).collect();
+        for step in self.histogram.iter_recorded() {
+            let value = step.value_iterated_to().clamp(min, max);
+            let place = buckets.partition_point(|bucket| bucket.to < value);
+            if let Some(bucket) = buckets.get_mut(place) {
+                bucket.count += step.count_at_value();
+            }
+        }
+        buckets
+    }
+
     /// The figures; none when no request has the quantity.
     #[must_use]
     pub fn figures(&self) -> Option<Figures> {
@@ -105,6 +149,28 @@ impl Spread {
             max: self.max,
         })
     }
+}
+
+/// Sessions, as far as they can be told without a list of them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Sessions {
+    /// Requests that are turn 0 of one.
+    pub begun: u64,
+    /// Requests that belong to one.
+    pub requests: u64,
+    /// The turns of the longest: one more than the greatest turn.
+    pub longest: u32,
+}
+
+/// How many requests have a quantity between two values.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub struct Bucket {
+    /// The least.
+    pub from: u64,
+    /// The most.
+    pub to: u64,
+    /// How many.
+    pub count: u64,
 }
 
 /// How a quantity is spread, in its own unit.
@@ -127,11 +193,23 @@ pub struct Figures {
 }
 
 /// Collects when requests arrive.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Arrivals {
     count: u64,
     first_ns: u64,
     last_ns: u64,
+    /// Arrivals from the tape's start on, in steps of `width_ns`; when they would exceed [`STEPS`], two become one.
+    steps: Vec<u64>,
+    width_ns: u64,
+}
+
+/// The most steps of time that arrivals are counted in.
+const STEPS: usize = 128;
+
+impl Default for Arrivals {
+    fn default() -> Self {
+        Self { count: 0, first_ns: 0, last_ns: 0, steps: Vec::new(), width_ns: 1_000_000 }
+    }
 }
 
 impl Arrivals {
@@ -139,6 +217,23 @@ impl Arrivals {
         self.first_ns = if self.count == 0 { offset_ns } else { self.first_ns.min(offset_ns) };
         self.last_ns = self.last_ns.max(offset_ns);
         self.count += 1;
+        while offset_ns / self.width_ns >= STEPS as u64 {
+            self.steps = self.steps.chunks(2).map(|pair| pair.iter().sum()).collect();
+            self.width_ns *= 2;
+        }
+        // Below `STEPS` now.
+        let step = usize::try_from(offset_ns / self.width_ns).unwrap_or(STEPS - 1);
+        if step >= self.steps.len() {
+            self.steps.resize(step + 1, 0);
+        }
+        self.steps[step] += 1;
+    }
+
+    /// The arrivals over time: how long a step is, in ns, and the arrivals in each, from the tape's start on; 64 to 128
+    /// steps where the tape is longer than a few milliseconds.
+    #[must_use]
+    pub fn over_time(&self) -> (u64, &[u64]) {
+        (self.width_ns, &self.steps)
     }
 
     /// From the earliest arrival to the latest, in nanoseconds; none when no request has an arrival of its own, that
@@ -193,5 +288,42 @@ mod tests {
         (0..5000).for_each(|n| count(&mut names, &n.to_string()));
         assert_eq!(names.len(), MAX_NAMES + 1);
         assert_eq!(names.values().sum::<u64>(), 5000);
+    }
+
+    fn buckets(values: &[u64]) -> Vec<(u64, u64, u64)> {
+        let mut spread = Spread::default();
+        for &value in values {
+            spread.add(value);
+        }
+        spread.buckets().into_iter().map(|Bucket { from, to, count }| (from, to, count)).collect()
+    }
+
+    #[test]
+    fn buckets_are_even_or_double() {
+        assert_eq!(buckets(&[]), []);
+        assert_eq!(buckets(&[7, 7]), [(7, 7, 2)]);
+        assert_eq!(buckets(&[10, 12, 40]).first(), Some(&(10, 11, 1)));
+        assert_eq!(buckets(&[10, 12, 40]).len(), 16);
+        assert_eq!(buckets(&[0, 1, 3, 9]), [(0, 0, 1), (1, 1, 1), (2, 3, 1), (4, 7, 0), (8, 9, 1)]);
+        assert_eq!(buckets(&[5, 100]), [(4, 7, 1), (8, 15, 0), (16, 31, 0), (32, 63, 0), (64, 100, 1)]);
+        // Whatever the values, each is in one bucket.
+        let many: Vec<u64> = (0..5000).map(|n| 4000 + n * 7 % 9000).collect();
+        assert_eq!(buckets(&many).iter().map(|(_, _, count)| count).sum::<u64>(), 5000);
+    }
+
+    #[test]
+    fn arrivals_over_time_take_bounded_room() {
+        let mut arrivals = Arrivals::default();
+        for n in 0..10_000 {
+            arrivals.add(n * 1_000_000_007);
+            assert!(arrivals.steps.len() <= STEPS);
+        }
+        let (width_ns, steps) = arrivals.over_time();
+        assert_eq!(steps.iter().sum::<u64>(), 10_000);
+        assert!(steps.len() > STEPS / 2);
+        let (least, most) = (steps[..steps.len() - 1].iter().min(), steps.iter().max());
+        assert!(most.unwrap() - least.unwrap() <= 1, "{width_ns}: {steps:?}");
+        arrivals.add(u64::MAX);
+        assert!(arrivals.steps.len() <= STEPS);
     }
 }

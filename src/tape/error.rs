@@ -81,6 +81,12 @@ pub enum ErrorKind {
         /// The contradiction.
         reason: String,
     },
+    /// A request has more than one response.
+    #[error("has more than one response to request {index}; make it again")]
+    Responses {
+        /// The request.
+        index: u64,
+    },
     /// The system cannot read the file.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
@@ -197,6 +203,12 @@ pub enum WriteError {
         due: u64,
         /// The index that was given.
         found: u64,
+    },
+    /// A response stands after its request.
+    #[error("cannot write a response to request {index} to the tape: that request is not in it yet")]
+    NoRequest {
+        /// The index that was given.
+        index: u64,
     },
     /// A record that no reader would take.
     #[error(

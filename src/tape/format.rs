@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 /// versions only add fields.
 ///
 /// - 1.0: first version.
-pub const VERSION: Version = Version { major: 1, minor: 0 };
+/// - 1.1: responses, and their count in the footer.
+pub const VERSION: Version = Version { major: 1, minor: 1 };
 
 /// A format version.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -24,6 +25,11 @@ impl Version {
     #[must_use]
     pub fn is_readable(self) -> bool {
         self.major == VERSION.major
+    }
+
+    /// Whether a tape of this version can hold responses.
+    pub(super) fn has_responses(self) -> bool {
+        self.minor >= 1
     }
 }
 
@@ -93,6 +99,79 @@ pub struct Session {
     pub turn: u32,
 }
 
+/// What came back for one request, as a recorder saw it. It serialises as its line in the tape, less the line's `type`.
+///
+/// All times are in nanoseconds from the request's own arrival.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Response {
+    /// The request that it answers.
+    pub index: u64,
+    /// The head; none where the server sent none.
+    pub head: Option<ResponseHead>,
+    /// How the body came: one entry for each piece, in order. Their lengths add up to the body's.
+    pub chunks: Vec<Chunk>,
+    /// The body's exact bytes, without transfer encoding, as far as it came.
+    pub body: Vec<u8>,
+    /// When it ended: its last byte had come, or one side had gone.
+    pub end_ns: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// The head of a response.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ResponseHead {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers that are kept, names in lower case, in order. Never one that may be a secret.
+    pub headers: Vec<(String, String)>,
+    /// When it came.
+    pub at_ns: u64,
+}
+
+/// A piece of a response's body.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Chunk {
+    /// When it came.
+    pub at_ns: u64,
+    /// Its length, in bytes.
+    pub bytes: u32,
+}
+
+/// How a recorded response ended.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The client went before the end.
+    ClientGone,
+    /// The whole response came.
+    Complete,
+    /// The server could not be reached, or went before the end.
+    ServerGone,
+    /// The recorder was stopped before the end.
+    Stopped,
+}
+
+/// A record between a tape's header and its footer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Entry {
+    /// A request.
+    Request(Request),
+    /// The response to a request that stands before it.
+    Response(Response),
+}
+
+impl Entry {
+    /// The index of the request that it is, or that it answers.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        match self {
+            Self::Request(request) => request.index,
+            Self::Response(response) => response.index,
+        }
+    }
+}
+
 /// The last record: what the tape should hold.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Footer {
@@ -104,10 +183,18 @@ pub struct Footer {
     pub output_tokens: u64,
     /// Sum of the bodies' lengths, in bytes.
     pub body_bytes: u64,
+    /// Number of responses.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub responses: u64,
     /// BLAKE3 over the requests (see [`super::digest`]), in hex.
     pub workload_digest: String,
     /// For each frame between the header's and the footer's, the index of the first request in it.
     pub index: Vec<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Footer {

@@ -10,6 +10,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::os::unix::fs::FileExt;
 
 use zstd::bulk::Compressor;
+use zstd::stream::raw::{Encoder, InBuffer, Operation, OutBuffer};
 use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd::zstd_safe::{self, CParameter, DCtx};
 
@@ -18,6 +19,9 @@ pub const MAX_FRAME_BYTES: u32 = 256 << 20;
 
 /// The most that the header's frame may unpack to, in bytes.
 pub(super) const MAX_HEADER_BYTES: u32 = 16 << 20;
+
+/// Room for a block's header and a frame's ends, in bytes.
+const END_BYTES: usize = 64;
 
 /// The most frames that a reader will take: at 1 MiB each, 4 TiB of requests.
 const MAX_FRAMES: usize = 1 << 22;
@@ -144,9 +148,18 @@ fn le_u32(bytes: &[u8]) -> u32 {
 
 /// Writes frames, and their sizes into a seek table.
 pub(super) struct Packer {
+    level: i32,
     compressor: Compressor<'static>,
     compressed: Vec<u8>,
     table: SeekTable,
+    open: Option<Open>,
+}
+
+/// A frame that is written piece by piece.
+struct Open {
+    encoder: Encoder<'static>,
+    compressed: u64,
+    decompressed: u64,
 }
 
 impl Packer {
@@ -154,7 +167,7 @@ impl Packer {
         let mut compressor = Compressor::new(level)?;
         compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
         compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-        Ok(Self { compressor, compressed: Vec::new(), table: SeekTable::default() })
+        Ok(Self { level, compressor, compressed: Vec::new(), table: SeekTable::default(), open: None })
     }
 
     /// Writes one frame of `bytes`.
@@ -168,9 +181,68 @@ impl Packer {
         Ok(())
     }
 
+    /// Writes `bytes` as the next piece of a frame, whole: a decompressor that has seen it gives all of them.
+    pub(super) fn push(&mut self, bytes: &[u8], out: &mut impl Write) -> io::Result<()> {
+        self.push_piece(bytes, out, Encoder::flush)
+    }
+
+    /// Writes `bytes` as the last piece of the frame that is open.
+    pub(super) fn push_last(&mut self, bytes: &[u8], out: &mut impl Write) -> io::Result<()> {
+        self.push_piece(bytes, out, |encoder, room| encoder.finish(room, true))?;
+        if let Some(open) = self.open.take() {
+            let size = |length: u64| u32::try_from(length).map_err(io::Error::other);
+            self.table.push(size(open.compressed)?, size(open.decompressed)?);
+        }
+        Ok(())
+    }
+
+    fn push_piece(
+        &mut self,
+        bytes: &[u8],
+        out: &mut impl Write,
+        end: impl Fn(&mut Encoder<'static>, &mut OutBuffer<'_, Vec<u8>>) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => self.open.insert(Open::new(self.level)?),
+        };
+        self.compressed.clear();
+        self.compressed.reserve(zstd_safe::compress_bound(bytes.len()) + END_BYTES);
+        let mut input = InBuffer::around(bytes);
+        // The memory reserved is nearly always enough; a round is one fill of it.
+        loop {
+            let mut room = OutBuffer::around(&mut self.compressed);
+            while input.pos() < bytes.len() && room.pos() < room.capacity() {
+                open.encoder.run(&mut input, &mut room)?;
+            }
+            let left = if input.pos() < bytes.len() { 1 } else { end(&mut open.encoder, &mut room)? };
+            out.write_all(room.as_slice())?;
+            open.compressed += room.as_slice().len() as u64;
+            if left == 0 {
+                break;
+            }
+            self.compressed.clear();
+        }
+        open.decompressed += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes written so far.
+    pub(super) fn written(&self) -> u64 {
+        self.table.end + self.open.as_ref().map_or(0, |open| open.compressed)
+    }
+
     /// Writes the seek table.
     pub(super) fn finish(self, out: &mut impl Write) -> io::Result<()> {
         out.write_all(&self.table.encode()?)
+    }
+}
+
+impl Open {
+    fn new(level: i32) -> io::Result<Self> {
+        let mut encoder = Encoder::new(level)?;
+        encoder.set_parameter(CParameter::ChecksumFlag(true))?;
+        Ok(Self { encoder, compressed: 0, decompressed: 0 })
     }
 }
 

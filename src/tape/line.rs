@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::format::{Footer, Header, Request, Session, Version};
+use super::format::{Footer, Header, Request, Response, Session, Version};
+use super::response::ResponseLine;
 
 /// Appends the header's line to `out`, with its newline.
 pub(super) fn write_header(out: &mut Vec<u8>, header: &Header) -> serde_json::Result<()> {
@@ -19,6 +20,11 @@ pub(super) fn write_header(out: &mut Vec<u8>, header: &Header) -> serde_json::Re
 /// Appends a request's line to `out`, with its newline.
 pub(super) fn write_request(out: &mut Vec<u8>, request: &Request) -> serde_json::Result<()> {
     write(out, &Written::Request(RequestLine::of(request)))
+}
+
+/// Appends a response's line to `out`, with its newline.
+pub(super) fn write_response(out: &mut Vec<u8>, response: &Response) -> serde_json::Result<()> {
+    write(out, &Written::Response(ResponseLine::of(response)))
 }
 
 /// Appends the footer's line to `out`, with its newline.
@@ -38,27 +44,33 @@ enum Written<'a> {
     Footer(&'a Footer),
     Header(&'a Header),
     Request(RequestLine<'a>),
+    Response(ResponseLine<'a>),
 }
 
 /// A line that may stand after the header's.
 #[derive(Debug)]
 pub(super) enum Line {
     Footer(Footer),
+    /// A response that nobody asked for.
+    Passed,
     Request(Request),
-    /// A recorded response: reserved for later minor versions, and not read by this one.
-    Response,
+    Response(Response),
 }
 
-/// Parses a line that may stand after the header's. The error says what is wrong with it.
-pub(super) fn parse(line: &[u8]) -> Result<Line, String> {
-    // Nearly every line is a request that this crate wrote; those are not scanned twice.
+/// Parses a line that may stand after the header's; a response only if it is asked for. The error says what is wrong
+/// with it.
+pub(super) fn parse(line: &[u8], with_responses: bool) -> Result<Line, String> {
+    // Nearly every line is one that this crate wrote; those are not scanned twice.
     if line.starts_with(br#"{"type":"request","#) {
         return parse_request(line);
+    }
+    if line.starts_with(br#"{"type":"response","#) {
+        return parse_response(line, with_responses);
     }
     let Tag { kind } = serde_json::from_slice(line).map_err(in_words)?;
     match kind.as_ref() {
         "request" => parse_request(line),
-        "response" => Ok(Line::Response),
+        "response" => parse_response(line, with_responses),
         "footer" => serde_json::from_slice(line).map(Line::Footer).map_err(in_words),
         "header" => Err("a second header".to_owned()),
         other => Err(format!("a line of unknown type {other:?}")),
@@ -85,6 +97,14 @@ pub(super) fn parse_header(line: &[u8]) -> Result<Header, String> {
 fn parse_request(line: &[u8]) -> Result<Line, String> {
     let line: RequestLine<'_> = serde_json::from_slice(line).map_err(in_words)?;
     line.into_request().map(Line::Request)
+}
+
+fn parse_response(line: &[u8], wanted: bool) -> Result<Line, String> {
+    if !wanted {
+        return Ok(Line::Passed);
+    }
+    let line: ResponseLine<'_> = serde_json::from_slice(line).map_err(in_words)?;
+    line.into_response().map(Line::Response)
 }
 
 /// The parser's reason, less the line number, which is always 1 here.
@@ -122,10 +142,7 @@ struct RequestLine<'a> {
 
 impl<'a> RequestLine<'a> {
     fn of(request: &'a Request) -> Self {
-        let (body, body_base64) = match std::str::from_utf8(&request.body) {
-            Ok(text) => (Some(Cow::Borrowed(text)), None),
-            Err(_) => (None, Some(Cow::Owned(STANDARD.encode(&request.body)))),
-        };
+        let (body, body_base64) = body_fields(&request.body);
         Self {
             index: request.index,
             offset_ns: request.offset_ns,
@@ -140,14 +157,7 @@ impl<'a> RequestLine<'a> {
     }
 
     fn into_request(self) -> Result<Request, String> {
-        let body = match (self.body, self.body_base64) {
-            (Some(text), None) => text.into_owned().into_bytes(),
-            (None, Some(text)) => STANDARD
-                .decode(text.as_bytes())
-                .map_err(|error| format!("its body_base64 is not base64: {error}"))?,
-            (Some(_), Some(_)) => return Err("it has both a body and a body_base64".to_owned()),
-            (None, None) => return Err("it has neither a body nor a body_base64".to_owned()),
-        };
+        let body = body_of(self.body, self.body_base64)?;
         Ok(Request {
             index: self.index,
             offset_ns: self.offset_ns,
@@ -158,6 +168,26 @@ impl<'a> RequestLine<'a> {
             output_tokens: self.output_tokens,
             session: self.session.map(Cow::into_owned),
         })
+    }
+}
+
+/// A body as the fields `body` and `body_base64`: the first where its bytes are UTF-8, else the second.
+pub(super) fn body_fields(body: &[u8]) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
+    match std::str::from_utf8(body) {
+        Ok(text) => (Some(Cow::Borrowed(text)), None),
+        Err(_) => (None, Some(Cow::Owned(STANDARD.encode(body)))),
+    }
+}
+
+/// The bytes of a body that is given by one of the two fields.
+pub(super) fn body_of(text: Option<Cow<'_, str>>, base64: Option<Cow<'_, str>>) -> Result<Vec<u8>, String> {
+    match (text, base64) {
+        (Some(text), None) => Ok(text.into_owned().into_bytes()),
+        (None, Some(text)) => STANDARD
+            .decode(text.as_bytes())
+            .map_err(|error| format!("its body_base64 is not base64: {error}")),
+        (Some(_), Some(_)) => Err("it has both a body and a body_base64".to_owned()),
+        (None, None) => Err("it has neither a body nor a body_base64".to_owned()),
     }
 }
 
@@ -181,7 +211,7 @@ mod tests {
     fn a_request_reads_wherever_its_tag_stands() {
         let last = REQUEST.replace('}', r#","type":"request"}"#);
         for line in [tagged("request", REQUEST), last.into_bytes()] {
-            let Line::Request(request) = parse(&line).unwrap() else { panic!("not a request") };
+            let Line::Request(request) = parse(&line, true).unwrap() else { panic!("not a request") };
             assert_eq!((request.index, request.body.as_slice()), (7, "é\n".as_bytes()));
         }
     }
@@ -189,18 +219,20 @@ mod tests {
     #[test]
     fn unknown_fields_are_a_newer_minor_version_and_unknown_types_are_an_error() {
         let newer = REQUEST.replace('}', r#","priority":3}"#);
-        assert!(matches!(parse(&tagged("request", &newer)), Ok(Line::Request(_))));
-        assert!(matches!(parse(&tagged("response", r#"{"status":200}"#)), Ok(Line::Response)));
-        assert!(parse(&tagged("requests", REQUEST)).unwrap_err().contains("unknown type"));
+        assert!(matches!(parse(&tagged("request", &newer), true), Ok(Line::Request(_))));
+        let response = tagged("response", r#"{"status":200}"#);
+        assert!(matches!(parse(&response, false), Ok(Line::Passed)));
+        assert!(parse(&response, true).unwrap_err().contains("index"));
+        assert!(parse(&tagged("requests", REQUEST), true).unwrap_err().contains("unknown type"));
     }
 
     #[test]
     fn a_body_is_given_once() {
         let both = REQUEST.replace('}', r#","body_base64":"AA=="}"#);
-        assert!(parse(&tagged("request", &both)).unwrap_err().contains("both"));
+        assert!(parse(&tagged("request", &both), true).unwrap_err().contains("both"));
         let none = REQUEST.replace("body", "text");
-        assert!(parse(&tagged("request", &none)).unwrap_err().contains("neither"));
+        assert!(parse(&tagged("request", &none), true).unwrap_err().contains("neither"));
         let bad = REQUEST.replace("body", "body_base64");
-        assert!(parse(&tagged("request", &bad)).unwrap_err().contains("not base64"));
+        assert!(parse(&tagged("request", &bad), true).unwrap_err().contains("not base64"));
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, ErrorKind, Holds};
-use super::format::{Footer, Header, Request};
+use super::format::{Entry, Footer, Header, Request};
 use super::frame::{FrameError, SeekTable, Unpacker};
 use super::line::{self, Line};
 use super::records::Records;
@@ -90,15 +90,35 @@ impl Reader {
     /// after its first error. A range past the tape's end gives what there is of it.
     #[must_use]
     pub fn requests_in(&self, range: Range<u64>) -> Requests<'_> {
+        Requests { entries: self.walk(range, false) }
+    }
+
+    /// Every request and every response, in the order of the file. The iterator ends after its first error.
+    #[must_use]
+    pub fn entries(&self) -> Entries<'_> {
+        self.entries_in(0..u64::MAX)
+    }
+
+    /// The requests whose index is in `range`, and the responses to them, in the order of the file. Where each of
+    /// them has its response, nothing behind the last one is read.
+    #[must_use]
+    pub fn entries_in(&self, range: Range<u64>) -> Entries<'_> {
+        self.walk(range, true)
+    }
+
+    fn walk(&self, range: Range<u64>, with_responses: bool) -> Entries<'_> {
+        // 1.0 had no responses: what stands there is passed over.
+        let with_responses = with_responses && self.header.version.has_responses();
         // Entry i of the index belongs to frame i + 1: frame 0 is the header's.
         let frame = self.footer.index.partition_point(|&first| first <= range.start);
         let due = frame.checked_sub(1).map_or(0, |entry| self.footer.index[entry]);
-        Requests {
+        Entries {
             reader: self,
             unpacker: Unpacker::new(),
-            records: Records::from(due),
+            records: Records::from(due, with_responses),
             next_frame: frame.max(1),
             range,
+            unanswered: 0,
             ended: false,
         }
     }
@@ -114,21 +134,35 @@ impl Reader {
 /// A tape's requests, streaming. See [`Reader::requests`].
 #[derive(Debug)]
 pub struct Requests<'a> {
+    entries: Entries<'a>,
+}
+
+/// A tape's requests and responses, streaming. See [`Reader::entries`].
+#[derive(Debug)]
+pub struct Entries<'a> {
     reader: &'a Reader,
     unpacker: Unpacker,
     records: Records,
     next_frame: usize,
     range: Range<u64>,
+    /// Requests given whose response has not come yet; 0 where responses are not asked for.
+    unanswered: u64,
     ended: bool,
 }
 
-impl Requests<'_> {
-    fn step(&mut self) -> Result<Option<Request>, ErrorKind> {
-        while self.records.due < self.range.end {
+impl Entries<'_> {
+    fn step(&mut self) -> Result<Option<Entry>, ErrorKind> {
+        while self.records.due < self.range.end || self.unanswered > 0 {
             match self.records.next().transpose()? {
-                Some(Line::Request(request)) if request.index < self.range.start => {}
-                Some(Line::Request(request)) => return Ok(Some(request)),
-                Some(Line::Response) => {}
+                Some(Line::Request(request)) if self.range.contains(&request.index) => {
+                    self.unanswered += u64::from(self.records.with_responses);
+                    return Ok(Some(Entry::Request(request)));
+                }
+                Some(Line::Response(response)) if self.range.contains(&response.index) => {
+                    self.unanswered = self.unanswered.saturating_sub(1);
+                    return Ok(Some(Entry::Response(response)));
+                }
+                Some(Line::Request(_) | Line::Response(_) | Line::Passed) => {}
                 Some(Line::Footer(_)) => {
                     return Err(self.records.malformed("a footer before the last frame".to_owned()));
                 }
@@ -158,7 +192,7 @@ impl Requests<'_> {
     }
 
     /// After the last frame of requests: the last one must have been reached.
-    fn at_end(&self) -> Result<Option<Request>, ErrorKind> {
+    fn at_end(&self) -> Result<Option<Entry>, ErrorKind> {
         let (found, recorded) = (self.records.due, self.reader.footer.requests);
         if found == recorded {
             return Ok(None);
@@ -169,6 +203,21 @@ impl Requests<'_> {
 
 impl Iterator for Requests<'_> {
     type Item = Result<Request, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.entries.next()? {
+                Ok(Entry::Request(request)) => return Some(Ok(request)),
+                // None comes: responses are not asked for.
+                Ok(Entry::Response(_)) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<Entry, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -195,7 +244,7 @@ fn read_ends(file: &File, table: &SeekTable, header_line: &[u8]) -> Result<Foote
     let holds = Holds::Footer { frame: frames - 1 };
     unpacker.unpack(file, *last, &mut bytes).map_err(|error| error.into_kind(holds, None))?;
     let no_footer = |reason: String| Err(ErrorKind::Frame { holds, reason });
-    let footer = match bytes.strip_suffix(b"\n").map(line::parse) {
+    let footer = match bytes.strip_suffix(b"\n").map(|line| line::parse(line, false)) {
         Some(Ok(Line::Footer(footer))) => footer,
         Some(Err(reason)) => return no_footer(format!("its line is malformed: {reason}")),
         _ => return no_footer("its line is not a footer".to_owned()),
@@ -236,7 +285,7 @@ mod tests {
     use tempfile::NamedTempFile;
 
     use super::*;
-    use crate::tape::{Layout, Session, VERSION, Writer, verify};
+    use crate::tape::{Chunk, Layout, Outcome, Response, ResponseHead, Session, VERSION, Writer, verify};
 
     fn header() -> Header {
         Header {
@@ -254,6 +303,22 @@ mod tests {
         let mut writer = Writer::with_layout(file.as_file(), &header(), layout).unwrap();
         for request in requests {
             writer.write(request).unwrap();
+        }
+        let footer = writer.finish().unwrap();
+        (file, footer)
+    }
+
+    fn write_entries(entries: &[Entry], layout: Layout, flush_each: usize) -> (NamedTempFile, Footer) {
+        let file = NamedTempFile::new().unwrap();
+        let mut writer = Writer::with_layout(file.as_file(), &header(), layout).unwrap();
+        for (place, entry) in entries.iter().enumerate() {
+            match entry {
+                Entry::Request(request) => writer.write(request).unwrap(),
+                Entry::Response(response) => writer.response(response).unwrap(),
+            }
+            if (place + 1).is_multiple_of(flush_each) {
+                writer.flush().unwrap();
+            }
         }
         let footer = writer.finish().unwrap();
         (file, footer)
@@ -289,8 +354,90 @@ mod tests {
         })
     }
 
+    prop_compose! {
+        /// A response whose chunks share out its body.
+        fn response()(
+            status in 100..600u16,
+            headers in vec((".{0,8}", ".{0,20}"), 0..3),
+            body in body(),
+            cuts in vec((any::<u32>(), 0..300usize), 0..10),
+            head_ns in any::<u32>(),
+            later_ns in any::<u32>(),
+            answered in any::<bool>(),
+            outcome in prop_oneof![
+                Just(Outcome::ClientGone), Just(Outcome::Complete), Just(Outcome::ServerGone), Just(Outcome::Stopped)
+            ],
+        ) -> Response {
+            let mut at_ns = u64::from(head_ns);
+            let end_of = |at_ns: u64| at_ns + u64::from(later_ns);
+            if !answered {
+                let end_ns = end_of(at_ns);
+                return Response { index: 0, head: None, chunks: Vec::new(), body: Vec::new(), end_ns, outcome };
+            }
+            let mut left = body.len();
+            let mut chunks = Vec::new();
+            for (gap_ns, bytes) in cuts.into_iter().chain([(1, usize::MAX)]) {
+                at_ns += u64::from(gap_ns);
+                let bytes = bytes.min(left);
+                left -= bytes;
+                chunks.push(Chunk { at_ns, bytes: u32::try_from(bytes).unwrap() });
+            }
+            let head = Some(ResponseHead { status, headers, at_ns: u64::from(head_ns) });
+            Response { index: 0, head, chunks, body, end_ns: end_of(at_ns), outcome }
+        }
+    }
+
+    /// Requests with their responses anywhere after them, or none.
+    fn entries() -> impl Strategy<Value = Vec<Entry>> {
+        vec((request(), option::of((response(), 0..10usize))), 0..30).prop_map(|exchanges| {
+            let mut entries = Vec::new();
+            let mut due: Vec<(usize, Response)> = Vec::new();
+            for (index, (request, answer)) in exchanges.into_iter().enumerate() {
+                due.extend(
+                    answer.map(|(response, after)| {
+                        (index + after, Response { index: index as u64, ..response })
+                    }),
+                );
+                entries.push(Entry::Request(Request { index: index as u64, ..request }));
+                entries.extend(due.extract_if(.., |(at, _)| *at <= index).map(|(_, r)| Entry::Response(r)));
+            }
+            entries.extend(due.into_iter().map(|(_, response)| Entry::Response(response)));
+            entries
+        })
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn responses_are_read_as_they_are_written(
+            entries in entries(),
+            frame_bytes in prop_oneof![Just(0usize), 100..2000usize, Just(1 << 20)],
+            flush_each in 1..5usize,
+            a in 0..35u64,
+            b in 0..35u64,
+        ) {
+            let (file, footer) = write_entries(&entries, Layout { frame_bytes, level: 1 }, flush_each);
+            let reader = Reader::open(file.path()).unwrap();
+            let read: Vec<_> = reader.entries().collect::<Result<_, _>>().unwrap();
+            prop_assert_eq!(&read, &entries);
+            let salvaged: Vec<_> = Salvage::open(file.path()).unwrap().entries().collect::<Result<_, _>>().unwrap();
+            prop_assert_eq!(&salvaged, &entries);
+
+            let part: Vec<_> = reader.entries_in(a..b).collect::<Result<_, _>>().unwrap();
+            let index = |entry: &Entry| match entry {
+                Entry::Request(request) => request.index,
+                Entry::Response(response) => response.index,
+            };
+            let expected: Vec<_> = entries.iter().filter(|e| (a..b).contains(&index(e))).cloned().collect();
+            prop_assert_eq!(part, expected);
+
+            // Without the responses, it is the same workload.
+            let requests: Vec<_> = reader.requests().collect::<Result<_, _>>().unwrap();
+            let (_, plain) = write(&requests, Layout::default());
+            prop_assert_eq!(&plain.workload_digest, &footer.workload_digest);
+            prop_assert_eq!(verify(file.path(), &mut |_| {}).unwrap(), footer);
+        }
 
         #[test]
         fn what_is_written_is_read(
@@ -338,10 +485,10 @@ mod tests {
         let reader = Reader::open(file.path()).unwrap();
         let mut part = reader.requests_in(17..19);
         assert_eq!(part.next().unwrap().unwrap().index, 17);
-        assert_eq!((part.records.frame, part.next_frame), (5, 6));
+        assert_eq!((part.entries.records.frame, part.entries.next_frame), (5, 6));
         assert_eq!(part.next().unwrap().unwrap().index, 18);
         assert!(part.next().is_none());
-        assert_eq!(part.next_frame, 6);
+        assert_eq!(part.entries.next_frame, 6);
         assert_eq!(reader.requests_in(30..40).count(), 0);
         assert_eq!(reader.requests_in(99..u64::MAX).count(), 0);
     }

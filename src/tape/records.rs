@@ -14,13 +14,15 @@ pub(super) struct Records {
     pub(super) bytes: Vec<u8>,
     /// The index that the next request must have.
     pub(super) due: u64,
+    /// Whether responses are parsed, rather than passed over.
+    pub(super) with_responses: bool,
     at: usize,
 }
 
 impl Records {
-    /// No lines yet; the request that is due first.
-    pub(super) fn from(due: u64) -> Self {
-        Self { due, ..Self::default() }
+    /// No lines yet; the request that is due first, and whether responses are parsed.
+    pub(super) fn from(due: u64, with_responses: bool) -> Self {
+        Self { due, with_responses, ..Self::default() }
     }
 
     /// Starts again at the frame's first line.
@@ -38,19 +40,24 @@ impl Records {
             return Some(Err(self.malformed("the frame ends within a line".to_owned())));
         };
         self.at += length + 1;
-        let line = match line::parse(&rest[..length]) {
+        let line = match line::parse(&rest[..length], self.with_responses) {
             Ok(line) => line,
             Err(reason) => return Some(Err(self.malformed(reason))),
         };
-        if let Line::Request(request) = &line {
-            if request.index != self.due {
+        match &line {
+            Line::Request(request) if request.index == self.due => self.due += 1,
+            Line::Request(request) => {
                 return Some(Err(ErrorKind::Order {
                     due: self.due,
                     found: request.index,
                     frame: self.frame,
                 }));
             }
-            self.due += 1;
+            Line::Response(response) if response.index >= self.due => {
+                let reason = format!("a response to request {}, which has not come", response.index);
+                return Some(Err(self.malformed(reason)));
+            }
+            Line::Footer(_) | Line::Passed | Line::Response(_) => {}
         }
         Some(Ok(line))
     }

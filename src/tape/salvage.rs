@@ -5,7 +5,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, ErrorKind, Holds};
-use super::format::{Header, Request};
+use super::format::{Entry, Header, Request};
 use super::frame::{FrameError, MAX_FRAME_BYTES, MAX_HEADER_BYTES, Sequential};
 use super::line::{self, Line};
 use super::records::Records;
@@ -54,7 +54,7 @@ impl Salvage {
             header,
             header_line: line,
             input,
-            records: Records::from(0),
+            records: Records::from(0, false),
             cut: false,
             ended: false,
         })
@@ -69,6 +69,12 @@ impl Salvage {
     /// The header, and its line as it stands in the file.
     pub(super) fn into_header(self) -> (Header, Vec<u8>) {
         (self.header, self.header_line)
+    }
+
+    /// The requests and responses, in the order of the file.
+    pub fn entries(mut self) -> impl Iterator<Item = Result<Entry, Error>> {
+        self.records.with_responses = self.header.version.has_responses();
+        std::iter::from_fn(move || self.next_entry())
     }
 
     fn last_good(&self) -> Option<u64> {
@@ -95,11 +101,12 @@ impl Salvage {
         }
     }
 
-    fn step(&mut self) -> Result<Option<Request>, ErrorKind> {
+    fn step(&mut self) -> Result<Option<Entry>, ErrorKind> {
         loop {
             match self.records.next().transpose()? {
-                Some(Line::Request(request)) => return Ok(Some(request)),
-                Some(Line::Response) => {}
+                Some(Line::Request(request)) => return Ok(Some(Entry::Request(request))),
+                Some(Line::Response(response)) => return Ok(Some(Entry::Response(response))),
+                Some(Line::Passed) => {}
                 Some(Line::Footer(_)) => return Ok(None),
                 None if self.cut => {
                     return Err(ErrorKind::Truncated { last_good: self.last_good() });
@@ -108,18 +115,28 @@ impl Salvage {
             }
         }
     }
-}
 
-impl Iterator for Salvage {
-    type Item = Result<Request, Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+    fn next_entry(&mut self) -> Option<Result<Entry, Error>> {
         if self.ended {
             return None;
         }
         let step = self.step().map_err(|kind| Error::new(&self.path, kind)).transpose();
         self.ended = !matches!(step, Some(Ok(_)));
         step
+    }
+}
+
+impl Iterator for Salvage {
+    type Item = Result<Request, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.next_entry()? {
+                Ok(Entry::Request(request)) => return Some(Ok(request)),
+                Ok(Entry::Response(_)) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
     }
 }
 

@@ -1,10 +1,13 @@
 //! Writing a tape: one pass, one frame in memory at a time.
+//!
+//! A recorder [flushes](Writer::flush) after each few records, so that a tape that is never finished can still be read
+//! as far as it was written.
 
 use std::io::{self, Write};
 
 use super::digest::WorkloadDigest;
 use super::error::WriteError;
-use super::format::{Footer, Header, Request};
+use super::format::{Footer, Header, Request, Response};
 use super::frame::{MAX_FRAME_BYTES, MAX_HEADER_BYTES, Packer};
 use super::line;
 
@@ -34,6 +37,8 @@ pub struct Writer<W: Write> {
     /// The lines of the frame being filled, and the index of its first request.
     lines: Vec<u8>,
     first: u64,
+    /// Bytes of that frame's lines that were flushed before those in `lines`.
+    flushed: usize,
     digest: WorkloadDigest,
     footer: Footer,
 }
@@ -52,6 +57,7 @@ impl<W: Write> Writer<W> {
             packer: Packer::new(layout.level)?,
             lines: Vec::with_capacity(layout.frame_bytes.min(1 << 20)),
             first: 0,
+            flushed: 0,
             digest: WorkloadDigest::new(),
             footer: Footer::default(),
         };
@@ -69,26 +75,79 @@ impl<W: Write> Writer<W> {
         if request.index != due {
             return Err(WriteError::Order { due, found: request.index });
         }
-        let start = self.lines.len();
-        line::write_request(&mut self.lines, request).map_err(io::Error::from)?;
-        let bytes = self.lines.len() - start;
-        if bytes > MAX_FRAME_BYTES as usize {
-            self.lines.truncate(start);
-            return Err(WriteError::TooLarge { index: due, bytes, limit: MAX_FRAME_BYTES });
-        }
-        if start > 0 && self.lines.len() > self.layout.frame_bytes.min(MAX_FRAME_BYTES as usize) {
-            self.close_frame(start)?;
-        }
+        self.append(due, |lines| line::write_request(lines, request))?;
         self.digest.add(request);
         self.footer.count(request);
         Ok(())
     }
 
+    /// Adds the response to a request that was written before. Each request has one at most: the caller sees to that,
+    /// and [`verify`](super::verify) checks it.
+    pub fn response(&mut self, response: &Response) -> Result<(), WriteError> {
+        if response.index >= self.footer.requests {
+            return Err(WriteError::NoRequest { index: response.index });
+        }
+        self.append(response.index, |lines| line::write_response(lines, response))?;
+        self.footer.responses += 1;
+        Ok(())
+    }
+
+    /// Hands every record so far to the output, within an open frame: whoever reads the file now finds them all, by
+    /// way of [`Salvage`](super::Salvage). Costs a few bytes each time.
+    pub fn flush(&mut self) -> Result<(), WriteError> {
+        if !self.lines.is_empty() {
+            self.packer.push(&self.lines, &mut self.out)?;
+            self.flushed += self.lines.len();
+            self.lines.clear();
+        }
+        self.out.flush()?;
+        Ok(())
+    }
+
+    /// Ends the frame that is open: what is in it can then be read whatever befalls the bytes after it.
+    pub fn end_frame(&mut self) -> Result<(), WriteError> {
+        if self.flushed + self.lines.len() > 0 {
+            self.close_frame(self.lines.len())?;
+            self.out.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that the file has so far, those of the open frame only as far as they were flushed.
+    #[must_use]
+    pub fn compressed_bytes(&self) -> u64 {
+        self.packer.written()
+    }
+
+    /// What the footer would say now, less the digest.
+    #[must_use]
+    pub fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    /// Adds a line; it begins a new frame where the open one has no room for it.
+    fn append(
+        &mut self,
+        index: u64,
+        write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
+    ) -> Result<(), WriteError> {
+        let start = self.lines.len();
+        write(&mut self.lines).map_err(io::Error::from)?;
+        let bytes = self.lines.len() - start;
+        if bytes > MAX_FRAME_BYTES as usize {
+            self.lines.truncate(start);
+            return Err(WriteError::TooLarge { index, bytes, limit: MAX_FRAME_BYTES });
+        }
+        let limit = self.layout.frame_bytes.min(MAX_FRAME_BYTES as usize);
+        if self.flushed + start > 0 && self.flushed + self.lines.len() > limit {
+            self.close_frame(start)?;
+        }
+        Ok(())
+    }
+
     /// Ends the tape with its footer and seek table, and flushes the output.
     pub fn finish(mut self) -> Result<Footer, WriteError> {
-        if !self.lines.is_empty() {
-            self.close_frame(self.lines.len())?;
-        }
+        self.end_frame()?;
         self.footer.workload_digest = self.digest.finish();
         line::write_footer(&mut self.lines, &self.footer).map_err(io::Error::from)?;
         self.packer.pack(&self.lines, &mut self.out)?;
@@ -97,11 +156,17 @@ impl<W: Write> Writer<W> {
         Ok(self.footer)
     }
 
-    /// Packs the first `length` bytes of the lines as a frame of requests.
+    /// Ends the open frame with the first `length` bytes of the lines.
     fn close_frame(&mut self, length: usize) -> io::Result<()> {
         self.footer.index.push(self.first);
         self.first = self.footer.requests;
-        self.pack_first(length)
+        if self.flushed == 0 {
+            return self.pack_first(length);
+        }
+        self.packer.push_last(&self.lines[..length], &mut self.out)?;
+        self.lines.drain(..length);
+        self.flushed = 0;
+        Ok(())
     }
 
     fn pack_first(&mut self, length: usize) -> io::Result<()> {
@@ -114,7 +179,7 @@ impl<W: Write> Writer<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tape::VERSION;
+    use crate::tape::{Outcome, Salvage, VERSION, verify};
 
     fn header() -> Header {
         Header {
@@ -149,6 +214,45 @@ mod tests {
         writer.write(&request(1, 1)).unwrap();
         let footer = writer.finish().unwrap();
         assert_eq!((footer.requests, footer.input_tokens, footer.body_bytes), (2, 6, 2));
+    }
+
+    /// Flushed or not, the lines and the digest are the same; and each flush lets everything so far be read.
+    #[test]
+    fn what_is_flushed_can_be_read_at_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let layout = Layout { frame_bytes: 4000, level: 3 };
+        let mut writer = Writer::with_layout(file.as_file(), &header(), layout).unwrap();
+        for index in 0..20 {
+            writer.write(&request(index, 700)).unwrap();
+            if index % 3 != 1 {
+                writer.flush().unwrap();
+                let read = Salvage::open(file.path()).unwrap().map_while(Result::ok).count();
+                assert_eq!(read as u64, index + 1);
+                assert_eq!(writer.compressed_bytes(), file.as_file().metadata().unwrap().len());
+            }
+        }
+        let footer = writer.finish().unwrap();
+        assert_eq!(verify(file.path(), &mut |_| {}).unwrap(), footer);
+        let mut plain = Writer::with_layout(Vec::new(), &header(), layout).unwrap();
+        (0..20).for_each(|index| plain.write(&request(index, 700)).unwrap());
+        assert_eq!(plain.finish().unwrap(), footer);
+    }
+
+    #[test]
+    fn a_response_stands_after_its_request() {
+        let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+        let response = Response {
+            index: 0,
+            head: None,
+            chunks: Vec::new(),
+            body: Vec::new(),
+            end_ns: 1,
+            outcome: Outcome::ServerGone,
+        };
+        assert!(matches!(writer.response(&response).unwrap_err(), WriteError::NoRequest { index: 0 }));
+        writer.write(&request(0, 1)).unwrap();
+        writer.response(&response).unwrap();
+        assert_eq!(writer.finish().unwrap().responses, 1);
     }
 
     #[test]

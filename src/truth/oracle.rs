@@ -27,7 +27,7 @@ impl tokentape_mock::Oracle for Oracle {
 struct Answer {
     /// Streams that the figures are of.
     streams: usize,
-    /// Records of whole bodies, which have no tokens to tell apart.
+    /// Records of whole bodies and of recorded pieces, which have no tokens to tell apart.
     left_out: usize,
     /// From the first arrival to the last write, in ns.
     duration_ns: u64,
@@ -40,7 +40,8 @@ struct Answer {
 pub fn figures<'a>(records: impl IntoIterator<Item = &'a Record>) -> String {
     let mut records: Vec<&Record> = records.into_iter().collect();
     let all = records.len();
-    records.retain(|record| !record.events.contains(&EventKind::Body));
+    let is_left_out = |kind: &EventKind| matches!(kind, EventKind::Body | EventKind::Piece);
+    records.retain(|record| !record.events.iter().any(is_left_out));
     records.sort_by_key(|record| record.arrival_ns);
     let origin_ns = records.first().map_or(0, |record| record.arrival_ns);
     let timelines: Vec<Timeline> =
@@ -114,7 +115,9 @@ fn facts(kind: EventKind, record: &Record, is_last_token: bool) -> Facts {
         EventKind::Done => return Facts::DONE,
         EventKind::Comment => return Facts::COMMENT,
         EventKind::Error => Facts::JSON.with(Facts::ERROR),
-        EventKind::Body | EventKind::Frame | EventKind::Malformed => return Facts::default(),
+        EventKind::Body | EventKind::Frame | EventKind::Malformed | EventKind::Piece => {
+            return Facts::default();
+        }
     };
     if record.path == "/v1/completions" { facts.with(Facts::COMPLETION) } else { facts }
 }

@@ -147,12 +147,14 @@ fn cat_ends_quietly_when_its_reader_goes_away() {
 
 #[test]
 fn inspect_shows_what_the_tape_holds() {
-    let output = tokentape(["inspect", path_str(&fixture("small.tape.zst"))]);
+    let mut inspect = Command::new(env!("CARGO_BIN_EXE_tokentape"));
+    let output =
+        inspect.args(["inspect", path_str(&fixture("small.tape.zst"))]).env("LC_ALL", "C").output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     let (_, text) = text.split_once('\n').unwrap();
     insta::assert_snapshot!(text, @r#"
-    format            1.0
+    format            1.1
     created by        tokentape 0.1.0
     source            test
       requests        4
@@ -161,8 +163,8 @@ fn inspect_shows_what_the_tape_holds() {
     tokenizer         none (0000000000000000000000000000000000000000000000000000000000000000)
     digest            be527d7650a27bf5c66f3136ed11f2c3662984283d2ea9167893a072c752202d
     requests          4
-    sessions          1
-    size              630 bytes; 1,152 uncompressed, in 3 frames
+    sessions          1, with 2 requests; the longest has 2 turns
+    size              629 bytes; 1,152 uncompressed, in 3 frames
     arrivals          over 0.750 s, 4.000 requests/s on average
     path              /v1/completions
     model             m (2 requests)
@@ -171,6 +173,9 @@ fn inspect_shows_what_the_tape_holds() {
     input tokens             4               8        2        2.0        2        2        2
     output tokens            4              64       16       16.0       16       16       16
     body bytes               4              90        0       22.5       12       42       42
+
+    arrivals: a column is 0.016 s, the highest has 1
+      #              #               #              #
     "#);
     let output = tokentape(["inspect", "--json", path_str(&fixture("small.tape.zst"))]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -179,5 +184,5 @@ fn inspect_shows_what_the_tape_holds() {
     assert_eq!(json["input_tokens"]["p50"], 2);
     assert_eq!(json["arrivals"]["mean_rate_per_s"], 4.0);
     assert_eq!(json["models"]["m"], 2);
-    assert_eq!(json["sessions"], 1);
+    assert_eq!(json["sessions"]["begun"], 1);
 }

@@ -14,6 +14,7 @@ use http_body_util::Either;
 use super::Reply;
 use super::whole::Whole;
 use crate::faulted::Faulted;
+use crate::playback::Playback;
 use crate::refusal::Refusal;
 use crate::stream::Stream;
 
@@ -40,6 +41,15 @@ pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Reply
 pub(crate) fn faulted(body: Faulted) -> Response<Reply> {
     let headers = [(CONTENT_LENGTH, body.length().into()), (CONTENT_TYPE, JSON), (VARY, BY_ORIGIN)];
     response(StatusCode::OK, headers, Either::Right(Either::Right(body)))
+}
+
+/// A recorded response, with its own headers and no others.
+pub(crate) fn played(playback: Playback) -> Response<Reply> {
+    let Playback { status, headers, body } = playback;
+    let mut response = Response::new(Either::Right(Either::Right(body)));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
 }
 
 /// A status that a fault puts in an answer's place.

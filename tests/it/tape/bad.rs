@@ -23,6 +23,17 @@ fn request_line(index: u64) -> String {
     format!(r#"{{"type":"request","index":{index},"offset_ns":0,"method":"POST","path":"/","body":"{{}}"}}"#)
 }
 
+/// A header of a minor version to come.
+fn later() -> String {
+    HEADER.replace(r#""minor":0"#, r#""minor":9,"codename":"x""#)
+}
+
+fn response_line(index: u64) -> String {
+    format!(
+        r#"{{"type":"response","index":{index},"status":200,"head_ns":5,"chunks":[[1,1],[2,1]],"body":"{{}}","end_ns":8,"outcome":"complete","rtt":1}}"#
+    )
+}
+
 fn footer_line(requests: u64, index: &[u64], digest: &str) -> String {
     format!(
         r#"{{"type":"footer","requests":{requests},"input_tokens":0,"output_tokens":0,"body_bytes":{},"workload_digest":"{digest}","index":{index:?}}}"#,
@@ -119,21 +130,35 @@ fn a_second_writer_is_understood() {
     let footer = tape::verify(save(&folder, &good()), &mut |_| {}).unwrap();
     assert_eq!((footer.requests, footer.workload_digest), (5, digest(5)));
 
-    // Responses are passed over, even where a frame has nothing else; a newer minor version may add fields.
-    let response = || r#"{"type":"response","index":0,"status":200}"#.to_owned();
-    let header = HEADER.replace(r#""minor":0"#, r#""minor":9,"codename":"x""#);
-    let frames = [vec![request_line(0), response()], vec![response()], vec![request_line(1)]];
-    let bytes = tape_of(&header, &frames, &footer_line(2, &[0, 1, 1], &digest(2)));
+    // Where version 1.0 has a line that was reserved then, it is passed over, even if a frame has nothing else.
+    let reserved = || r#"{"type":"response","index":0,"status":200}"#.to_owned();
+    let frames = [vec![request_line(0), reserved()], vec![reserved()], vec![request_line(1)]];
+    let bytes = tape_of(HEADER, &frames, &footer_line(2, &[0, 1, 1], &digest(2)));
     let path = save(&folder, &bytes);
     tape::verify(&path, &mut |_| {}).unwrap();
     let second: Vec<_> = Reader::open(&path).unwrap().requests_in(1..2).collect::<Result<_, _>>().unwrap();
     assert_eq!(second.len(), 1);
+
+    // Later minor versions have responses, and may add fields.
+    let frames = [vec![request_line(0)], vec![response_line(0)], vec![request_line(1), response_line(1)]];
+    let footer = footer_line(2, &[0, 1, 1], &digest(2)).replace('}', r#","responses":2,"more":[]}"#);
+    let path = save(&folder, &tape_of(&later(), &frames, &footer));
+    assert_eq!(tape::verify(&path, &mut |_| {}).unwrap().responses, 2);
+    let second: Vec<_> = Reader::open(&path).unwrap().entries_in(1..2).collect::<Result<_, _>>().unwrap();
+    assert_eq!(second.len(), 2);
 
     let empty = tape_of(HEADER, &[], &footer_line(0, &[], EMPTY));
     assert_eq!(tape::verify(save(&folder, &empty), &mut |_| {}).unwrap().requests, 0);
 }
 
 // Bad tapes.
+
+/// One request, and these lines.
+fn answered(responses: &[String], count: u64) -> Vec<u8> {
+    let frame = [&[request_line(0)], responses].concat();
+    let footer = footer_line(1, &[0], &digest(1)).replace('}', &format!(r#","responses":{count}}}"#));
+    tape_of(&later(), &[frame], &footer)
+}
 
 /// Each bad tape, with what is bad about it.
 fn bad_tapes() -> Vec<(&'static str, Vec<u8>)> {
@@ -196,6 +221,10 @@ fn bad_tapes() -> Vec<(&'static str, Vec<u8>)> {
         ("other body", with(&request_line(3).replace("{}", "[]"))),
         ("other tokens", with(&request_line(3).replace("\"body\"", "\"input_tokens\":3,\"body\""))),
         ("no footer", footer(&request_line(5))),
+        ("response before its request", answered(&[response_line(2)], 1)),
+        ("two responses", answered(&[response_line(0), response_line(0)], 2)),
+        ("too few responses", answered(&[response_line(0)], 2)),
+        ("chunks of another body", answered(&[response_line(0).replace("[2,1]", "[2,2]")], 1)),
     ]
 }
 
@@ -285,6 +314,14 @@ fn every_bad_tape_has_one_clear_error() {
         tape T does not hold what its footer says: sum of input tokens 3, by the footer 0; use another copy, or make it again
     no footer: Frame
         tape T is damaged in frame 3 (the footer): its line is not a footer; use another copy, or make it again
+    response before its request: Record
+        tape T has a malformed record where request 1 is due, in frame 1: a response to request 2, which has not come; make it again
+    two responses: Responses
+        tape T has more than one response to request 0; make it again
+    too few responses: Count
+        tape T does not hold what its footer says: number of responses 1, by the footer 2; use another copy, or make it again
+    chunks of another body: Record
+        tape T has a malformed record where request 1 is due, in frame 1: its chunks add up to 3 bytes, its body has 2; make it again
     "##);
 }
 
