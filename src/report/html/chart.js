@@ -2,7 +2,7 @@
 
 const DASHES = ['', '7 4', '2 3', '9 3 2 3'];
 const HEIGHT = 230;
-const MARGIN = { top: 8, right: 14, bottom: 40, left: 58 };
+const MARGIN = { top: 8, right: 24, bottom: 40, left: 58 };
 
 // `spec`: title; x, y: { label, scale(from, to, wanted), show(value) }; series: [{ name, colour, dash, points, band }],
 // points [x, y] in the order of x, band [x, low, high]; table: () => node.

@@ -31,7 +31,8 @@ pub(super) fn of_run(info: &RunInfo) -> Facts {
     }
     facts.push(("Started", info.started_at.clone()));
     facts.push(("Lasted", format!("{:.3} s", info.duration_ns as f64 / 1e9)));
-    facts.push(("Client", format!("{}, {} sending threads", info.created_by, traffic.workers)));
+    let threads = if traffic.workers == 1 { "thread" } else { "threads" };
+    facts.push(("Client", format!("{}, {} sending {threads}", info.created_by, traffic.workers)));
     facts.push(("Machine", format!("{}, {}, {} processors", machine.system, machine.arch, machine.cpus)));
     facts
 }

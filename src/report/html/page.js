@@ -5,7 +5,7 @@ const STATISTICS = [['mean', 'mean'], ['std', 'std'], ['p50', 'p50'], ['p90', 'p
 // A figure, with its exact value for whoever reads the page by program.
 const figure = (key, value, text) => ({ text, value, key });
 function spread(caption, rows, decimals) {
-  return table(caption, ['', 'count', ...STATISTICS.map(([, name]) => name)], rows.filter(([, , of]) => of).map(([label, key, of]) => [
+  return table(caption, ['Figure', 'count', ...STATISTICS.map(([, name]) => name)], rows.filter(([, , of]) => of).map(([label, key, of]) => [
     label.startsWith(' ') ? { text: label.trim(), kind: 'sub' } : label,
     figure(`${key}.count`, of.count, whole(of.count)),
     ...STATISTICS.map(([id]) => figure(`${key}.${id}`, of[id], of.count ? fixed(of[id], decimals ?? decimalsOf(of.p50)) : '-')),
@@ -17,7 +17,7 @@ function runPage() {
   const { requests, tokens } = metrics;
   const head = header(`Run of ${side.name}`, side.facts.find(([label]) => label === 'Server')[1]);
   const tiles = [
-    tile('Requests that succeeded', 'requests.succeeded', requests.succeeded, whole(requests.succeeded), `of ${whole(requests.total)}`, requests.failed ? `${whole(requests.failed)} failed` : 'none failed'),
+    tile('Succeeded', 'requests.succeeded', requests.succeeded, whole(requests.succeeded), `of ${whole(requests.total)} requests`, requests.failed ? `${whole(requests.failed)} failed` : 'none failed'),
     ...LATENCIES.filter(([id]) => metrics[`${id}_ms`].count).map(([id, name]) => {
       const of = metrics[`${id}_ms`];
       return tile(`${name}, median`, `${id}_ms.p50`, of.p50, short(of.p50), 'ms', `p99 ${ms(of.p99)}, most ${ms(of.max)}`);
@@ -37,7 +37,7 @@ function runPage() {
       ['ITL', 'itl_ms', metrics.itl_ms], ['TPOT', 'tpot_ms', metrics.tpot_ms],
       ['E2EL', 'e2el_ms', metrics.e2el_ms], [' from scheduled', 'e2el_from_scheduled_ms', metrics.e2el_from_scheduled_ms], [' from last attempt', 'e2el_from_last_attempt_ms', metrics.e2el_from_last_attempt_ms],
     ])),
-    section('distributions', 'Distributions', note('Left, how many values are at most so long; right, each percentile up to the slowest value.'), el('div', { class: 'charts' }, distributions(DATA.sides))),
+    section('distributions', 'Distributions', note('Of each latency: how many values are at most so long, and each percentile up to the slowest value.'), el('div', { class: 'charts' }, distributions(DATA.sides))),
     section('time', 'Over time', note(`Each point is a span of ${seconds(side.over_time.span_s)}.`), el('div', { class: 'charts' }, overTime(DATA.sides))),
     ROWS ? section('requests', 'Requests', note(timelineNote()), timeline()) : null,
     DATA.failures.length ? section('failures', 'Failures', failures()) : null,
@@ -82,7 +82,7 @@ function clientHealth() {
       ['Dispatch lateness', 'client.dispatch_lateness_us', client.dispatch_lateness_us], ['Write delay', 'client.write_delay_us', client.write_delay_us],
       ...(client.kernel_stamps ? [['Read delay', 'client.read_delay_us', client.read_delay_us], [' of first tokens', 'client.first_token_read_delay_us', client.first_token_read_delay_us]] : []),
     ], 1),
-    client.kernel_stamps ? table('What the read delay would have added, in microseconds', ['', 'mean', 'p50', 'p99'], LATENCIES.map(([id, name]) => [name, ...['mean', 'p50', 'p99'].map((q) => signed(client.effect_us[id][q]))])) : null,
+    client.kernel_stamps ? table('What the read delay would have added, in microseconds', ['Figure', 'mean', 'p50', 'p99'], LATENCIES.map(([id, name]) => [name, ...['mean', 'p50', 'p99'].map((q) => signed(client.effect_us[id][q]))])) : null,
     load.length ? facts(load) : null];
 }
 
@@ -100,8 +100,8 @@ function serverMetrics() {
   const bucket = ({ above, up_to, interpolated }) => `${interpolated === undefined ? '' : `${short(interpolated)}, `}${up_to === undefined ? `over ${short(above)}` : `${short(above)} to ${short(up_to)}`}`;
   const rows = [['TTFT', 'ttft_ms'], ['ITL', 'itl_ms'], ['E2EL', 'e2el_ms'], ['Queue', 'queue_ms'], ['Prefill', 'prefill_ms'], ['Decode', 'decode_ms']].filter(([, id]) => figures[id]);
   return [facts(pairs),
-    gauges.length ? table('The server’s gauges', ['', 'mean', 'most'], gauges) : null,
-    rows.length ? table('The server’s own latencies beside the client’s, in ms', ['', 'count', 'mean', 'client’s mean', 'p50', 'p99'], rows.map(([name, id]) => [
+    gauges.length ? table('The server’s gauges', ['Gauge', 'mean', 'most'], gauges) : null,
+    rows.length ? table('The server’s own latencies beside the client’s, in ms', ['Latency', 'count', 'mean', 'client’s mean', 'p50', 'p99'], rows.map(([name, id]) => [
       name, whole(figures[id].count), short(figures[id].mean), DATA.metrics[id] ? short(DATA.metrics[id].mean) : '-', bucket(figures[id].p50), bucket(figures[id].p99),
     ])) : null];
 }
@@ -117,7 +117,7 @@ function dialects() {
       return { text: fixed(value, decimals), value, key: `${dialect}.${key}`, kind: differs ? 'differs' : undefined };
     }),
   ]);
-  return table('The dialects side by side', ['', ...DATA.dialects.map(({ dialect }) => dialect)], rows);
+  return table('The dialects side by side', ['Figure', ...DATA.dialects.map(({ dialect }) => dialect)], rows);
 }
 
 function comparisonPage() {
@@ -129,12 +129,12 @@ function comparisonPage() {
   const verdicts = comparisons.flatMap((of, i) => {
     const names = beyond(of);
     const subject = others.length > 1 ? `${others[i].name}: ` : '';
-    return names.length ? verdict('bad', `${subject}beyond tolerance`, names, of.notes) : verdict('good', `${subject}all within tolerance`, [], of.notes);
+    return names.length ? verdict('bad', `${subject}Beyond tolerance`, names, of.notes) : verdict('good', `${subject}All within tolerance`, [], of.notes);
   });
   return [head, [
     section('verdict', 'Verdict', verdicts),
-    section('ran', 'What is compared', el('div', { class: 'columns' }, sides.map((side, i) => el('div', {}, el('h3', {}, `${String.fromCharCode(65 + i)}: ${side.name}`), facts(side.facts))))),
-    section('figures', 'Figures', comparisons.map((of, i) => differences(of, first.name, others[i].name, labels))),
+    section('ran', 'What is compared', el('div', { class: 'columns' }, sides.map((side, i) => el('div', {}, el('h3', {}, `${letter(i)}: ${side.name}`), facts(side.facts))))),
+    section('figures', 'Figures', comparisons.map((of, i) => differences(of, i + 1, labels))),
     section('why', 'Why', comparisons.map((of, i) => explained(of, others[i].name, labels))),
     sides.some(({ curves }) => curves) ? section('distributions', 'Distributions', note('By native definitions of a run; of another tool’s result, as that tool saved its requests.'), el('div', { class: 'charts' }, distributions(sides))) : null,
     comparisons.some(({ paired }) => paired) ? section('paired', 'Request by request', note('Both sent the same requests: how much longer each one took than in the first. Left of 0 it took less time.'), el('div', { class: 'charts' }, pairedCharts(comparisons, others))) : null,
@@ -142,7 +142,9 @@ function comparisonPage() {
   ]];
 }
 
-function differences(of, a, b, labels) {
+const letter = (i) => String.fromCharCode(65 + i);
+
+function differences(of, index, labels) {
   const most = Math.max(0.01, ...of.metrics.map(({ relative }) => Math.min(Math.abs(relative ?? 0), 1)));
   const rows = of.metrics.map((row) => {
     const { label, unit, decimals } = labels[row.metric];
@@ -154,7 +156,7 @@ function differences(of, a, b, labels) {
       { text: relative, kind: row.within === false ? 'beyond' : undefined }, bar(row, most),
       row.within === null ? '-' : { text: `${row.within ? 'yes' : 'NO'} (${fixed(row.tolerance * 100, 1)} %)`, kind: row.within ? undefined : 'beyond' }];
   });
-  return table(`${b} against ${a}`, ['', a, b, 'difference', '%', '', 'within'], rows);
+  return table(`${DATA.sides[index].name} against ${DATA.sides[0].name}`, ['Figure', 'A', letter(index), `${letter(index)} - A`, '%', 'how far', 'within'], rows);
 }
 
 // How far, and which way: from the middle, the widest bar being the largest difference of the table.
@@ -175,9 +177,9 @@ function explained({ explanation }, name, labels) {
     return [`${label}${unit ? ` (${unit})` : ''}`, cell(difference), ...names.map((cause) => cell(parts[cause]))];
   });
   return [
-    table(`Where the differences of ${name} come from`, ['', 'difference', ...names], rows),
+    table(`Where the differences of ${name} come from`, ['Figure', 'difference', ...names], rows),
     facts(names.map((cause) => [cause, causes[cause]])),
-    definitions.length ? table('Defined differently', ['', 'A', 'B'], definitions.map(({ question, a, b }) => [question, { text: a, kind: 'text wrap' }, { text: b, kind: 'text wrap' }])) : null,
+    definitions.length ? table('Defined differently', ['Question', 'A', 'B'], definitions.map(({ question, a, b }) => [question, { text: a, kind: 'text wrap' }, { text: b, kind: 'text wrap' }])) : null,
     el('ul', {}, parted.filter(({ difference }) => difference !== 0).map(({ sentence }) => el('li', {}, sentence))),
   ];
 }

@@ -5,9 +5,9 @@ const made = [];
 
 // A section, and its place in the contents; nothing where there is nothing to show.
 function section(id, title, ...children) {
-  if (!children.flat().some((child) => child)) return null;
+  if (!children.flat(Infinity).some((child) => child)) return null;
   made.push([id, title]);
-  return el('section', { id, 'aria-labelledby': `${id}-title` }, el('h2', { id: `${id}-title` }, title), children.flat());
+  return el('section', { id, 'aria-labelledby': `${id}-title` }, el('h2', { id: `${id}-title` }, title), children);
 }
 const note = (text) => el('p', { class: 'soft' }, text);
 

@@ -7,7 +7,7 @@ use crate::metrics::stats;
 use crate::timeline::{Ns, Outcome, Timeline};
 
 /// Spans at most: as many as a chart has room for.
-const SPANS: u64 = 200;
+const SPANS: u64 = 120;
 
 /// A run over time. The columns are of one length, a span each; the last one ends with the run.
 #[derive(Debug, Default, PartialEq, Serialize)]
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn spans_are_round_and_cover_the_run() {
-        for (end_ns, length_ns, count) in [(1, 1, 1), (200, 1, 200), (201, 2, 101), (1_000_000_007, 10_000_000, 101)] {
+        for (end_ns, length_ns, count) in [(1, 1, 1), (120, 1, 120), (121, 2, 61), (1_000_000_007, 10_000_000, 101)] {
             let spans = Spans::new(end_ns);
             assert_eq!((spans.length_ns, spans.count), (length_ns, count));
             assert_eq!(spans.bounds(spans.count - 1).1, end_ns);
@@ -214,14 +214,14 @@ mod tests {
         let sum = |column: &[u32]| column.iter().sum::<u32>();
         assert_eq!((sum(&series.sent), sum(&series.succeeded), sum(&series.failed)), (3, 2, 1));
         assert_eq!(sum(&series.output_events), 4);
-        // 40 ms + 960 ms + 2 ms in flight, over 200 spans of 5 ms.
-        let area: f64 = series.in_flight_mean.iter().map(|mean| mean * 5.0).sum();
+        // 40 ms + 960 ms + 2 ms in flight, over 100 spans of 10 ms.
+        let area: f64 = series.in_flight_mean.iter().map(|mean| mean * 10.0).sum();
         assert!((area - 1002.0).abs() < 1e-6, "{area}");
         // One request ends in the moment in which the next is sent: there is never none.
         assert_eq!(series.in_flight_min.iter().min(), Some(&1));
-        assert_eq!((series.in_flight_max[1], series.in_flight_max[3]), (2, 1));
+        assert_eq!((series.in_flight_max[0], series.in_flight_max[3]), (2, 1));
         // The one slow gap is there as it was.
-        assert_eq!(series.itl.max[100], Some(440.0));
+        assert_eq!(series.itl.max[50], Some(440.0));
         assert_eq!(series.ttft.max[0], Some(20.0));
         assert_eq!(series.ttft.p50[1], None);
     }

@@ -171,16 +171,16 @@ function timeline() {
   });
 
   const button = (text, label, action) => {
-    const made = el('button', { type: 'button', 'aria-label': label }, text);
+    const made = el('button', { type: 'button', 'aria-label': `${text}: ${label}`, title: label }, text);
     made.addEventListener('click', action);
     return made;
   };
   const controls = el('div', { class: 'controls', role: 'group', 'aria-label': 'What the picture shows' },
-    button('Time +', 'Show less time', () => zoom(0.5)), button('Time −', 'Show more time', () => zoom(2)),
-    button('◀', 'Earlier', () => pan(-0.4)), button('▶', 'Later', () => pan(0.4)),
-    button('Rows +', 'Show fewer rows', () => zoomRows(0.5)), button('Rows −', 'Show more rows', () => zoomRows(2)),
-    button('▲', 'Rows before', () => panRows(-0.8)), button('▼', 'Rows after', () => panRows(0.8)),
-    button('All', 'Show the whole run', fit));
+    button('Time +', 'show less time', () => zoom(0.5)), button('Time −', 'show more time', () => zoom(2)),
+    button('◀', 'earlier', () => pan(-0.4)), button('▶', 'later', () => pan(0.4)),
+    button('Rows +', 'show fewer rows', () => zoomRows(0.5)), button('Rows −', 'show more rows', () => zoomRows(2)),
+    button('▲', 'rows before', () => panRows(-0.8)), button('▼', 'rows after', () => panRows(0.8)),
+    button('All', 'show the whole run', fit));
   const swatch = (name, text) => el('li', {}, el('span', { class: 'swatch', style: `background: var(--${name})` }), text);
   const legend = el('ul', { class: 'legend' }, swatch('wait', 'waited for its send'), swatch('first', 'until the first token'), swatch('stream', 'tokens'), swatch('cut', 'cancelled'), swatch('bad', 'failed'));
   new ResizeObserver(paint).observe(canvas);
@@ -198,7 +198,7 @@ function slowest(reveal) {
   const list = () => {
     const values = measures[choice.value];
     const rows = values.map((_, row) => row).filter((row) => values[row] !== null).sort((a, b) => values[b] - values[a]).slice(0, 10);
-    place.replaceChildren(table(`The slowest requests by ${choice.value}`, ['Request', 'Sent at', 'TTFT', 'Largest gap', 'E2EL', 'Tokens', 'Outcome', ''], rows.map((row) => {
+    place.replaceChildren(table(`The slowest requests by ${choice.value}`, ['Request', 'Sent at', 'TTFT', 'Largest gap', 'E2EL', 'Tokens', 'Outcome', 'In the picture'], rows.map((row) => {
       const go = el('button', { type: 'button', 'aria-label': `Show request ${ROWS.index[row]}` }, 'Show');
       go.addEventListener('click', () => reveal(row));
       const or = (value) => (value === null ? '-' : time(value));
