@@ -349,7 +349,7 @@ impl Sending<'_> {
         let interrupt = interrupt::watch()?;
         let scraper = scrape.and_then(|interval| Scraper::start(target, interval));
         let started_at = now();
-        let mut progress = Progress::new(plan.requests.len() as u64, quiet);
+        let mut progress = Progress::new(plan.requests.len() as u64, options, quiet);
         let mut written = Ok(());
         let report = replay::run(&plan, target, options, &interrupt, &mut |timeline| {
             progress.ended(timeline);

@@ -97,7 +97,10 @@ function serverMetrics() {
   const gauge = (label, of, show) => (of ? [[label, show(of.mean), show(of.max)]] : []);
   const gauges = [...gauge('Requests running', figures.running, short), ...gauge('Requests waiting', figures.waiting, short), ...gauge('KV cache in use', figures.kv_cache_usage, percent)];
   // A percentile of a histogram is somewhere in a bucket.
-  const bucket = ({ above, up_to, interpolated }) => `${interpolated === undefined ? '' : `${short(interpolated)}, `}${up_to === undefined ? `over ${short(above)}` : `${short(above)} to ${short(up_to)}`}`;
+  const bucket = ({ above, up_to, interpolated }) => {
+    const bounds = up_to === undefined ? `over ${short(above)}` : `${short(above)} to ${short(up_to)}`;
+    return interpolated === undefined ? bounds : `${short(interpolated)} (${bounds})`;
+  };
   const rows = [['TTFT', 'ttft_ms'], ['ITL', 'itl_ms'], ['E2EL', 'e2el_ms'], ['Queue', 'queue_ms'], ['Prefill', 'prefill_ms'], ['Decode', 'decode_ms']].filter(([, id]) => figures[id]);
   return [facts(pairs),
     gauges.length ? table('The server’s gauges', ['Gauge', 'mean', 'most'], gauges) : null,
