@@ -14,7 +14,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use console::Term;
 use tokentape_pacer::run_in_the_gaps;
 
 use self::panel::View;
@@ -22,7 +22,7 @@ use self::tally::{Shared, Tally};
 use crate::replay::Options;
 use crate::timeline::{Ns, Timeline};
 
-/// How often the panel is drawn.
+/// How often the panel is drawn, and the figures are asked for.
 const DRAWN_EVERY: Duration = Duration::from_millis(250);
 /// Where stderr is no terminal, a plain line this often.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
@@ -65,7 +65,7 @@ impl Progress {
         let paint = move || {
             run_in_the_gaps();
             let mut painter = Painter::new(expected, shared);
-            while stopped.recv_timeout(painter.every) == Err(RecvTimeoutError::Timeout) {
+            while stopped.recv_timeout(DRAWN_EVERY) == Err(RecvTimeoutError::Timeout) {
                 painter.paint();
             }
             painter.clear();
@@ -102,37 +102,35 @@ impl Drop for Progress {
 struct Painter {
     expected: Expected,
     shared: Arc<Shared>,
-    /// The panel; none where stderr is no terminal.
-    bar: Option<ProgressBar>,
-    every: Duration,
+    /// How many lines the panel takes up; none where stderr is no terminal.
+    panel: Option<usize>,
     begun: Instant,
+    last_line: Instant,
     /// Requests and tokens at the moments of the last paintings.
     recent: VecDeque<(Instant, u64, u64)>,
 }
 
 impl Painter {
     fn new(expected: Expected, shared: Arc<Shared>) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            // Draws when it is told to, and then at once.
-            let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::stderr_with_hz(30));
-            let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %\n{msg}");
-            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
-        let every = if bar.is_some() { DRAWN_EVERY } else { PLAIN_EVERY };
+        let panel = std::io::stderr().is_terminal().then_some(0);
         let begun = Instant::now();
-        Self { expected, shared, bar, every, begun, recent: VecDeque::from([(begun, 0, 0)]) }
+        Self { expected, shared, panel, begun, last_line: begun, recent: VecDeque::from([(begun, 0, 0)]) }
     }
 
     fn paint(&mut self) {
         let view = self.view();
-        match &self.bar {
-            Some(bar) => {
-                bar.set_message(view.panel());
-                bar.set_position(view.permille());
-                bar.tick();
+        match self.panel {
+            Some(lines) => {
+                // A line that the terminal breaks in two could not be taken away whole.
+                let panel = view.panel(usize::from(Term::stderr().size().1).saturating_sub(1));
+                self.panel = Some(panel.len());
+                write(&panel::redrawn(lines, &panel));
             }
-            // A line that cannot be written is not worth ending a run for.
-            None => drop(writeln!(std::io::stderr(), "{}", view.line())),
+            None if self.last_line.elapsed() >= PLAIN_EVERY => {
+                self.last_line = Instant::now();
+                write(&format!("{}\n", view.line()));
+            }
+            None => {}
         }
     }
 
@@ -163,10 +161,15 @@ impl Painter {
     }
 
     fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+        if let Some(lines) = self.panel {
+            write(&panel::redrawn(lines, &[]));
         }
     }
+}
+
+/// What cannot be shown is not worth ending a run for.
+fn write(text: &str) {
+    drop(std::io::stderr().write_all(text.as_bytes()));
 }
 
 impl Expected {

@@ -26,22 +26,19 @@ pub(super) struct View {
 }
 
 impl View {
-    /// How much is over, in thousandths.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 1000")]
-    pub(super) fn permille(&self) -> u64 {
-        (self.share.clamp(0.0, 1.0) * 1000.0) as u64
-    }
-
-    /// Several lines, none longer than 80 columns as long as the figures are not.
-    pub(super) fn panel(&self) -> String {
+    /// Several lines, cut to this width.
+    pub(super) fn panel(&self, width: usize) -> Vec<String> {
         let left = self.left.map_or(String::new(), |left| format!(", about {} left", clock(left)));
-        let mut lines =
-            vec![format!("{} of {} requests in {}{left}", self.done, self.total, clock(self.elapsed))];
-        lines.push(self.rates("   "));
+        let mut lines = vec![
+            bar(self.share, width),
+            format!("{} of {} requests in {}{left}", self.done, self.total, clock(self.elapsed)),
+            self.rates("   "),
+        ];
         lines.extend(self.latencies().map(|(name, of)| format!("{name:<5} {}", shown(of))));
         lines.extend(self.client().map(|client| format!("client  {client}")));
         lines.extend(self.failed());
-        lines.join("\n")
+        // A character is a column.
+        lines.into_iter().map(|line| line.chars().take(width).collect()).collect()
     }
 
     /// One line.
@@ -87,6 +84,25 @@ impl View {
         let all: u64 = self.told.failed.values().sum();
         (all > 0).then(|| format!("{all} failed: {}", kinds.join(", ")))
     }
+}
+
+/// Draws lines in the place of as many as there were. The cursor is left below them, at the beginning of a line, where
+/// the terminal's own `^C` breaks nothing; nothing else of the terminal is changed, so nothing is to be put back.
+pub(super) fn redrawn(before: usize, lines: &[String]) -> String {
+    // Up by so many lines; of each, and of what is below, what stood there is erased.
+    let mut text = if before > 0 { format!("\r\x1b[{before}A") } else { "\r".to_owned() };
+    for line in lines {
+        text += &format!("{line}\x1b[K\n");
+    }
+    text + "\x1b[J"
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the width")]
+fn bar(share: f64, width: usize) -> String {
+    let share = share.clamp(0.0, 1.0);
+    let room = width.saturating_sub(6).min(74);
+    let full = (share * room as f64) as usize;
+    format!("{}{} {:>3.0} %", "#".repeat(full), "-".repeat(room - full), (share * 100.0).floor())
 }
 
 fn shown(Percentiles { p50, p90, p99 }: Percentiles) -> String {
@@ -141,16 +157,25 @@ mod tests {
 
     #[test]
     fn the_panel() {
-        let panel = view().panel();
+        let panel = view().panel(40).join("\n");
         let expected = "\
-400 of 1000 requests in 2:05, about 1:02:05 left
-50 of 50 in flight   61.2 req/s   6125 tok/s
-TTFT  p50 20.3 ms p90 31.0 ms p99 1200 ms
-ITL   p50 9.99 ms p90 10.0 ms p99 12.0 ms
-client  sends 0.12 ms late, reads 0.07 ms late (p99)
+#############---------------------  40 %
+400 of 1000 requests in 2:05, about 1:02
+50 of 50 in flight   61.2 req/s   6125 t
+TTFT  p50 20.3 ms p90 31.0 ms p99 1200 m
+ITL   p50 9.99 ms p90 10.0 ms p99 12.0 m
+client  sends 0.12 ms late, reads 0.07 m
 3 failed: 1 status, 2 timeout";
         assert_eq!(panel, expected);
-        assert_eq!(view().permille(), 400);
+        assert!(view().panel(80).contains(&"400 of 1000 requests in 2:05, about 1:02:05 left".to_owned()));
+    }
+
+    #[test]
+    fn a_panel_takes_the_place_of_the_one_before() {
+        let lines = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(redrawn(0, &lines), "\ra\x1b[K\nb\x1b[K\n\x1b[J");
+        assert_eq!(redrawn(2, &lines), "\r\x1b[2Aa\x1b[K\nb\x1b[K\n\x1b[J");
+        assert_eq!(redrawn(2, &[]), "\r\x1b[2A\x1b[J");
     }
 
     #[test]
