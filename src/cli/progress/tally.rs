@@ -150,7 +150,11 @@ mod tests {
         let token = Facts::JSON.with(Facts::CHOICES).with(Facts::CONTENT);
         let good = Timeline {
             dispatched_ns: 1_000_000,
-            reads: Reads { at_ns: vec![21_000_000, 31_000_000], late_ns: vec![5000, 5000], bytes: vec![1; 2] },
+            reads: Reads {
+                at_ns: vec![21_000_000, 31_000_000],
+                late_ns: vec![5000, 5000],
+                bytes: vec![1; 2],
+            },
             events: Events { read: vec![0, 1], facts: vec![token; 2], ..Events::default() },
             outcome: Outcome::Success,
             ..Timeline::default()
@@ -163,7 +167,9 @@ mod tests {
         tally.ended(&bad);
         let told = shared.told();
         assert!(told.failed.is_empty(), "told at the first one, and not asked since");
-        let near = |found: Duration, ms: u64| found.abs_diff(Duration::from_millis(ms)) < Duration::from_micros(ms * 10);
+        let near = |found: Duration, ms: u64| {
+            found.abs_diff(Duration::from_millis(ms)) < Duration::from_micros(ms * 10)
+        };
         assert!(near(told.ttft.unwrap().p90, 20) && near(told.itl.unwrap().p50, 10), "{told:?}");
         assert_eq!(told.read_delay, Some(Duration::from_micros(5)));
         tally.ended(&bad);

@@ -54,7 +54,9 @@ mod tests {
     #[test]
     fn a_page_names_no_other_place() {
         let page = String::from_utf8(page(&0)).unwrap();
-        for outside in ["http:", "https:", "//cdn", " src=", "url(", "@import", "fetch(", "XMLHttpRequest", "import("] {
+        for outside in
+            ["http:", "https:", "//cdn", " src=", "url(", "@import", "fetch(", "XMLHttpRequest", "import("]
+        {
             assert!(!page.contains(outside), "{outside}");
         }
         for unsafe_sink in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {

@@ -77,10 +77,8 @@ struct Failures {
 pub fn run(of: &RunPage<'_>) -> Vec<u8> {
     let RunPage { info, measurement, metrics, client, goodput } = *of;
     let goodput = goodput.map(|goodput| Good::of(measurement, goodput));
-    let seen = |dialect: Dialect| Seen {
-        dialect: dialect.name(),
-        figures: compare::figures(measurement, dialect),
-    };
+    let seen =
+        |dialect: Dialect| Seen { dialect: dialect.name(), figures: compare::figures(measurement, dialect) };
     page::page(&Data {
         kind: "run",
         created_by: &info.created_by,

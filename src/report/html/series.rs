@@ -99,19 +99,22 @@ impl Series {
         let mut in_flight = 0_u32;
         for span in 0..spans.count {
             let (begin, end) = spans.bounds(span);
-            let (mut least, mut most, mut area, mut since) = (in_flight, in_flight, 0.0, begin);
-            while let Some((at, change)) = changes.next_if(|(at, _)| *at < end || span + 1 == spans.count) {
-                area += f64::from(in_flight) * at.saturating_sub(since) as f64;
-                since = at.max(since);
+            // What lasts no time at all is not seen: a slot that sends the moment it is free.
+            while let Some((_, change)) = changes.next_if(|(at, _)| *at <= begin) {
                 in_flight = in_flight.saturating_add_signed(change);
-                // What lasts no time at all is not seen: a slot that sends the moment it is free.
+            }
+            let (mut least, mut most, mut area, mut since) = (in_flight, in_flight, 0.0, begin);
+            while let Some((at, change)) = changes.next_if(|(at, _)| *at < end) {
+                area += f64::from(in_flight) * (at - since) as f64;
+                since = at;
+                in_flight = in_flight.saturating_add_signed(change);
                 if changes.peek().is_none_or(|(next, _)| *next > at) {
                     least = least.min(in_flight);
                     most = most.max(in_flight);
                 }
             }
-            area += f64::from(in_flight) * end.saturating_sub(since) as f64;
-            let mean = area / end.saturating_sub(begin).max(1) as f64;
+            area += f64::from(in_flight) * (end - since) as f64;
+            let mean = area / (end - begin) as f64;
             self.in_flight_min.push(least);
             self.in_flight_mean.push((mean * 100.0).round() / 100.0);
             self.in_flight_max.push(most);
@@ -194,7 +197,9 @@ mod tests {
 
     #[test]
     fn spans_are_round_and_cover_the_run() {
-        for (end_ns, length_ns, count) in [(1, 1, 1), (120, 1, 120), (121, 2, 61), (1_000_000_007, 10_000_000, 101)] {
+        for (end_ns, length_ns, count) in
+            [(1, 1, 1), (120, 1, 120), (121, 2, 61), (1_000_000_007, 10_000_000, 101)]
+        {
             let spans = Spans::new(end_ns);
             assert_eq!((spans.length_ns, spans.count), (length_ns, count));
             assert_eq!(spans.bounds(spans.count - 1).1, end_ns);
@@ -207,7 +212,12 @@ mod tests {
         let timelines = [
             request(0, &[20 * ms, 30 * ms], 40 * ms),
             request(40 * ms, &[60 * ms, 500 * ms], 1000 * ms),
-            Timeline { dispatched_ns: 7 * ms, end_ns: 9 * ms, outcome: Outcome::NoTokens, ..Timeline::default() },
+            Timeline {
+                dispatched_ns: 7 * ms,
+                end_ns: 9 * ms,
+                outcome: Outcome::NoTokens,
+                ..Timeline::default()
+            },
             Timeline::default(),
         ];
         let series = of(&timelines, 1000 * ms);
