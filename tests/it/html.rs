@@ -89,9 +89,12 @@ fn failures_are_on_the_page_with_what_was_seen() {
     let page = runs.page("run/report.html");
     let data = data(&page);
     assert_eq!(data["verdict"]["valid"], false);
-    assert_eq!(data["failures"][0]["kind"], "in_band");
-    assert_eq!(data["failures"][0]["count"], 24);
-    assert!(data["failures"][0]["examples"][0][0].as_str().unwrap().contains("<b>no</b>"));
+    // A request may also meet the connection that the server has just closed.
+    let failures = data["failures"].as_array().unwrap();
+    let counts = failures.iter().map(|failure| failure["count"].as_u64().unwrap());
+    assert_eq!(counts.sum::<u64>(), 24);
+    let in_band = failures.iter().find(|failure| failure["kind"] == "in_band").unwrap();
+    assert!(in_band["examples"][0][0].as_str().unwrap().contains("<b>no</b>"));
     assert!(!page.contains("<b>"));
 }
 
