@@ -314,6 +314,8 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
 pub struct RunWriter {
     folder: PathBuf,
     timelines: zstd::Encoder<'static, BufWriter<File>>,
+    /// The line that is being written.
+    line: Vec<u8>,
 }
 
 impl std::fmt::Debug for RunWriter {
@@ -341,16 +343,17 @@ impl RunWriter {
         let path = folder.join(TIMELINES);
         let file = BufWriter::new(File::create(&path).map_err(at(&path))?);
         let timelines = zstd::Encoder::new(file, 3).map_err(at(&path))?;
-        Ok(Self { folder: folder.to_owned(), timelines })
+        Ok(Self { folder: folder.to_owned(), timelines, line: Vec::new() })
     }
 
     /// Adds one timeline.
     pub fn timeline(&mut self, timeline: &Timeline) -> Result<(), Error> {
-        let write = |out: &mut dyn Write| -> io::Result<()> {
-            serde_json::to_writer(&mut *out, timeline)?;
-            out.write_all(b"\n")
-        };
-        write(&mut self.timelines).map_err(at(&self.folder.join(TIMELINES)))
+        // The whole line at once: each number by itself would cost the compressor a call.
+        self.line.clear();
+        let written = serde_json::to_writer(&mut self.line, timeline).map_err(io::Error::from);
+        self.line.push(b'\n');
+        let written = written.and_then(|()| self.timelines.write_all(&self.line));
+        written.map_err(at(&self.folder.join(TIMELINES)))
     }
 
     /// Ends the run: its timelines, its summary, and last its `run.json`.

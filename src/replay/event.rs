@@ -11,6 +11,7 @@ mod typed;
 mod usage;
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -36,7 +37,7 @@ pub struct Meaning<'a> {
     text: Option<&'a RawValue>,
 }
 
-impl Meaning<'_> {
+impl<'a> Meaning<'a> {
     /// An event that says no more than this.
     #[must_use]
     pub fn of(facts: Facts) -> Self {
@@ -45,8 +46,22 @@ impl Meaning<'_> {
 
     /// The choice's text.
     #[must_use]
-    pub fn text(&self) -> Option<String> {
-        serde_json::from_str(self.text?.get()).ok()
+    pub fn text(&self) -> Option<Cow<'a, str>> {
+        serde_json::from_str::<Text<'_>>(self.text?.get()).ok().map(|text| text.0)
+    }
+}
+
+/// A JSON string, borrowed where nothing in it is escaped. An `Option<Cow<str>>` would always be copied: serde borrows
+/// only for a field that is a `Cow` itself.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
     }
 }
 
@@ -60,12 +75,16 @@ pub fn read(data: &[u8]) -> Meaning<'_> {
     if !data.trim_ascii_start().starts_with(b"{") {
         return Meaning::default();
     }
-    let Ok(chunk) = serde_json::from_slice::<chunk::Chunk<'_>>(data) else {
+    // Held to be UTF-8 as a whole, which takes less than each of its strings by itself.
+    let Ok(text) = str::from_utf8(data) else {
+        return Meaning::default();
+    };
+    let Ok(chunk) = serde_json::from_str::<chunk::Chunk<'_>>(text) else {
         return Meaning::default();
     };
     match chunk.kind.map(RawValue::get) {
         Some("\"error\"") => Meaning::of(Facts::JSON.with(Facts::ERROR)),
-        Some(kind) if kind.starts_with("\"response.") => typed::read(data),
+        Some(kind) if kind.starts_with("\"response.") => typed::read(text),
         _ => chunk.meaning(),
     }
 }

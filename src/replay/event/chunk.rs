@@ -1,25 +1,23 @@
 //! A chunk of chat or completions.
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::message::Message;
 use super::usage::Counts;
-use super::{Meaning, is_filled, lenient};
+use super::{Meaning, Text, is_filled, lenient};
 use crate::timeline::{Facts, ServerTimes};
 
 /// Values that a server may send in more than one shape are kept raw: only their emptiness matters here.
 #[derive(Deserialize)]
 pub(super) struct Chunk<'a> {
     #[serde(borrow, default)]
-    id: Option<Cow<'a, str>>,
+    id: Option<Text<'a>>,
     /// What an event of the responses API is told by.
     #[serde(borrow, default, rename = "type")]
     pub(super) kind: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    object: Option<Cow<'a, str>>,
+    object: Option<Text<'a>>,
     #[serde(borrow, default)]
     choices: Option<Vec<Choice<'a>>>,
     #[serde(borrow, default)]
@@ -40,7 +38,7 @@ struct Choice<'a> {
     #[serde(borrow, default)]
     text: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    finish_reason: Option<Cow<'a, str>>,
+    finish_reason: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -93,8 +91,8 @@ impl<'a> Chunk<'a> {
             choice: choice_index,
             usage: self.usage.map(|counts| counts.usage()),
             server_times: self.metrics.and_then(server_times),
-            id: self.id,
-            finish_reason,
+            id: self.id.map(|id| id.0),
+            finish_reason: finish_reason.map(|reason| reason.0),
             text,
         }
     }

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::usage::Counts;
-use super::{Meaning, is_filled, lenient};
+use super::{Meaning, Text, is_filled, lenient};
 use crate::timeline::Facts;
 
 #[derive(Deserialize)]
@@ -43,9 +43,9 @@ struct Item<'a> {
 #[derive(Default, Deserialize)]
 pub(super) struct Outline<'a> {
     #[serde(borrow, default)]
-    pub(super) id: Option<Cow<'a, str>>,
+    pub(super) id: Option<Text<'a>>,
     #[serde(borrow, default)]
-    status: Option<Cow<'a, str>>,
+    status: Option<Text<'a>>,
     #[serde(borrow, default)]
     incomplete_details: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -55,20 +55,20 @@ pub(super) struct Outline<'a> {
 #[derive(Deserialize)]
 struct Incomplete<'a> {
     #[serde(borrow, default)]
-    reason: Option<Cow<'a, str>>,
+    reason: Option<Text<'a>>,
 }
 
 impl<'a> Outline<'a> {
     /// Why it ended: what made it incomplete, else its status.
     pub(super) fn finish_reason(&self) -> Option<Cow<'a, str>> {
         let incomplete = self.incomplete_details.and_then(lenient::<Incomplete<'a>>);
-        incomplete.and_then(|incomplete| incomplete.reason).or_else(|| self.status.clone())
+        incomplete.and_then(|incomplete| incomplete.reason).or_else(|| self.status.clone()).map(|text| text.0)
     }
 }
 
 /// Reads an event of the responses API.
-pub(super) fn read(data: &[u8]) -> Meaning<'_> {
-    let Ok(event) = serde_json::from_slice::<Typed<'_>>(data) else {
+pub(super) fn read(text: &str) -> Meaning<'_> {
+    let Ok(event) = serde_json::from_str::<Typed<'_>>(text) else {
         return Meaning::default();
     };
     let mut meaning = Meaning::of(Facts::JSON);
@@ -101,7 +101,7 @@ pub(super) fn read(data: &[u8]) -> Meaning<'_> {
         _ => {}
     }
     meaning.usage = outline.usage.map(|counts| counts.usage());
-    meaning.id = outline.id;
+    meaning.id = outline.id.map(|id| id.0);
     meaning
 }
 
