@@ -37,6 +37,7 @@ use crate::{calibrate, report, run, tape};
 /// Send a tape to a server and measure each request.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Args {
     /// The tape
     tape: PathBuf,
