@@ -14,6 +14,7 @@ mod faults;
 mod generate;
 mod generate_as;
 mod generate_evalscope;
+mod html;
 mod import;
 mod mock;
 mod mock_control;
