@@ -101,7 +101,9 @@ mod tests {
             let mut sampler = Sampler::new(seed, 3, 10);
             let taken: Vec<usize> = (0..10).filter(|_| sampler.takes()).collect();
             assert_eq!(taken.len(), 3);
-            taken.into_iter().for_each(|place| counts[place] += 1);
+            for place in taken {
+                counts[place] += 1;
+            }
         }
         // 1500 each; the standard deviation is sqrt(5000 * 0.3 * 0.7) = 32.
         assert!(counts.iter().all(|count| count.abs_diff(1_500) < 130), "{counts:?}");
