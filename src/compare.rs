@@ -15,6 +15,7 @@ pub mod tolerance;
 use serde::Serialize;
 
 pub use explain::Explanation;
+pub use figures::of_timelines as figures;
 pub use metric::{Figures, Metric};
 pub use subject::{Record, Sample, Subject, Traffic};
 pub use tolerance::Tolerances;

@@ -2,6 +2,7 @@
 
 pub mod evalscope;
 pub mod hlog;
+pub mod html;
 mod native;
 pub mod vllm;
 

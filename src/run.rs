@@ -3,6 +3,7 @@
 //! - `run.json`: what ran, where, digests, counts, verdict ([`RunInfo`])
 //! - `timelines.jsonl.zst`: the raw timelines, one a line, in the order in which requests ended
 //! - `summary.json`: the native figures
+//! - `report.html`: all of it to look at, where it was wanted
 
 pub mod verdict;
 
@@ -32,6 +33,7 @@ const LINE_LIMIT: u64 = 256 << 20;
 const INFO: &str = "run.json";
 const TIMELINES: &str = "timelines.jsonl.zst";
 const SUMMARY: &str = "summary.json";
+const PAGE: &str = "report.html";
 
 /// What ran, where, and how it went: `run.json`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -331,6 +333,11 @@ impl RunWriter {
                 return Err(Error::Exists(folder.to_owned()));
             }
             fs::remove_file(&info).map_err(at(&info))?;
+            // The page of the run that was here would pass for this one's.
+            let page = folder.join(PAGE);
+            if page.exists() {
+                fs::remove_file(&page).map_err(at(&page))?;
+            }
         }
         fs::create_dir_all(folder).map_err(at(folder))?;
         let path = folder.join(TIMELINES);
@@ -363,6 +370,12 @@ impl RunWriter {
         fs::write(&part, json + "\n").map_err(at(&part))?;
         fs::rename(&part, &path).map_err(at(&path))
     }
+}
+
+/// Leaves a run's page in its folder.
+pub fn write_page(folder: &Path, page: &[u8]) -> Result<(), Error> {
+    let path = folder.join(PAGE);
+    fs::write(&path, page).map_err(at(&path))
 }
 
 /// The one field of `run.json` that every version can read.

@@ -63,6 +63,7 @@ fn configuration(shared: &Shared) -> Response<Reply> {
 
 /// Lays new settings over those there are. The error is a whole sentence.
 fn change(shared: &Shared, body: &[u8]) -> Result<(), String> {
+    let _alone = shared.edit();
     let settings = shared.settings().ok_or("this server was not set by flags")?;
     let map: Map<String, Value> =
         serde_json::from_slice(body).map_err(|error| format!("the body is not a JSON object: {error}"))?;

@@ -3,6 +3,7 @@
 mod generate;
 pub(crate) mod head;
 mod respond;
+mod send;
 mod whole;
 
 use std::rc::Rc;
@@ -70,8 +71,9 @@ impl Server {
     /// The same server, set otherwise, but for what is decided when it starts. Metrics that name what has changed begin
     /// anew.
     pub(crate) fn with_config(&self, config: Config) -> Self {
-        let Config { tokenizer, engine, workers, truth_log, keep_records, spin_ns, .. } = self.config.clone();
-        let config = Config { tokenizer, engine, workers, truth_log, keep_records, spin_ns, ..config };
+        let Config { tokenizer, engine, workers, tls, truth_log, keep_records, spin_ns, .. } =
+            self.config.clone();
+        let config = Config { tokenizer, engine, workers, tls, truth_log, keep_records, spin_ns, ..config };
         let named = |config: &Config| (config.wire.profile, config.model.clone(), config.max_model_len);
         let metrics =
             if named(&config) == named(&self.config) { Arc::clone(&self.metrics) } else { metrics(&config) };
@@ -97,7 +99,7 @@ impl Server {
             let message = format!("the header {FAULT_HEADER}: {fault}");
             Refusal::new(self.traits(), StatusCode::BAD_REQUEST, "BadRequestError", &message, None)
         })?;
-        Ok(Faults::new(rules).draw(random))
+        Ok(self.config.faults.draw_asked(&rules, random))
     }
 
     /// What decides when the tokens of an answer are due: the engine, or the timing model as the request's headers
@@ -372,12 +374,14 @@ async fn route(
                 Route::Tokenize => {
                     tokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body))
                 }
-                Route::Responses => respond::respond(server, pacer, connection, &parts.headers, &body)
-                    .await
-                    .unwrap_or_else(refuse),
-                Route::Embeddings => respond::embed(server, pacer, connection, &parts.headers, &body)
-                    .await
-                    .unwrap_or_else(refuse),
+                Route::Responses | Route::Embeddings => {
+                    let make =
+                        if matches!(route, Route::Responses) { respond::respond } else { respond::embed };
+                    match make(server, &connection, &parts.headers, &body, exchange) {
+                        Ok(ready) => ready.send(server, pacer, connection).await?,
+                        Err(refusal) => refuse(refusal),
+                    }
+                }
                 _ => detokenize(server, &body).map_or_else(refuse, |body| json(StatusCode::OK, body)),
             }
         }

@@ -19,6 +19,7 @@ use crate::recordings::Recordings;
 use crate::server::{Error, Service};
 use crate::settings::Settings;
 use crate::timing::{Law, Timing};
+use crate::tls::Tls;
 
 /// How many of the last answers an oracle knows of.
 const KEPT_RECORDS: usize = 10_000;
@@ -86,6 +87,12 @@ pub(crate) struct Flags {
     /// Require `Authorization: Bearer KEY` below /v1.
     #[arg(long, value_name = "KEY")]
     pub(crate) api_key: Option<String>,
+    /// Speak TLS, with this certificate and the chain behind it (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// How the server speaks.
     #[command(flatten)]
     pub(crate) wire: Wire,
@@ -114,7 +121,7 @@ pub(crate) enum Priority {
     Normal,
 }
 
-/// Serves until SIGINT or SIGTERM. The first line on stdout is `listening on http://ADDRESS:PORT`.
+/// Serves until SIGINT or SIGTERM. The first line on stdout is `listening on http://ADDRESS:PORT`, or `https:`.
 pub fn run(args: Args) -> Result<(), Error> {
     run_with(args, None, None)
 }
@@ -130,13 +137,17 @@ pub fn run_with(
     let listener = TcpListener::bind(address)
         .map_err(|source| Error::Bind { address: format!("{}:{}", flags.host, flags.port), source })?;
     let tokenizer = Tokenizer::load(&flags.tokenizer)?;
+    let pair = flags.tls_cert.as_deref().zip(flags.tls_key.as_deref());
+    let tls = pair.map(|(certificate, key)| Tls::load(certificate, key)).transpose()?;
     let bound = listener.local_addr().map_err(Error::Runtime)?;
-    let mut stdout = io::stdout();
-    writeln!(stdout, "listening on http://{bound}").and_then(|()| stdout.flush()).map_err(Error::Stdout)?;
     let max_lateness_ns = flags.max_lateness_ns;
     let keep_records = if oracle.is_some() { KEPT_RECORDS } else { 0 };
     let base = Config::new("", Arc::new(tokenizer), Timing::fixed(0, 0));
-    let config = Config { recordings, keep_records, oracle, ..flags.apply(base) };
+    let config = Config { tls, recordings, keep_records, oracle, ..flags.apply(base) };
+    let mut stdout = io::stdout();
+    writeln!(stdout, "listening on {}://{bound}", config.scheme())
+        .and_then(|()| stdout.flush())
+        .map_err(Error::Stdout)?;
     let lateness = Service::new(config, Some(settings))?.run(listener, interrupted())?;
     if let Some(complaint) = lateness.complaint(max_lateness_ns) {
         // When stderr is gone there is nobody left to tell.

@@ -3,8 +3,9 @@
 //! (`v1/engine/detokenizer.py`, `output_processor.py`).
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
-use crate::answers::{Answer, Output, Token};
+use crate::answers::{Answer, Token};
 
 /// What ends a choice, and how its tokens are gathered.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,12 +27,63 @@ pub(crate) struct Rules {
 pub(crate) struct Chunk<'a> {
     pub(crate) choice: usize,
     pub(crate) text: Cow<'a, str>,
-    pub(crate) tokens: Vec<Token<'a>>,
+    pub(crate) tokens: Tokens<'a>,
     /// Characters of this choice's text in the chunks before.
     pub(crate) text_offset: usize,
     /// This choice's tokens up to and with this chunk.
     pub(crate) tokens_so_far: u32,
     pub(crate) finish: Option<Finish>,
+}
+
+/// The tokens of one output: as a rule one, and an answer has thousands of them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Tokens<'a> {
+    One(Token<'a>),
+    Any(Vec<Token<'a>>),
+}
+
+impl<'a> Tokens<'a> {
+    fn truncate(&mut self, length: usize) {
+        match self {
+            Self::One(_) if length > 0 => {}
+            Self::One(_) => *self = Self::default(),
+            Self::Any(tokens) => tokens.truncate(length),
+        }
+    }
+
+    fn append(&mut self, more: Self) {
+        if self.is_empty() {
+            *self = more;
+            return;
+        }
+        let mut tokens = std::mem::take(self).into_vec();
+        tokens.extend(more.into_vec());
+        *self = Self::Any(tokens);
+    }
+
+    fn into_vec(self) -> Vec<Token<'a>> {
+        match self {
+            Self::One(token) => vec![token],
+            Self::Any(tokens) => tokens,
+        }
+    }
+}
+
+impl Default for Tokens<'_> {
+    fn default() -> Self {
+        Self::Any(Vec::new())
+    }
+}
+
+impl<'a> Deref for Tokens<'a> {
+    type Target = [Token<'a>];
+
+    fn deref(&self) -> &[Token<'a>] {
+        match self {
+            Self::One(token) => std::slice::from_ref(token),
+            Self::Any(tokens) => tokens,
+        }
+    }
 }
 
 /// Why a choice ended.
@@ -42,21 +94,43 @@ pub(crate) enum Finish {
     StopToken(u32),
 }
 
-/// The chunks of an answer, in order. A choice that nothing else ends, ends by its length with its last output.
+/// The chunks of an answer that came from elsewhere, in order.
 pub(crate) fn chunks<'a>(answer: Answer<'a>, rules: &Rules) -> Vec<Chunk<'a>> {
-    let mut left = Vec::new();
+    let mut lengths = Vec::new();
     for output in &answer.outputs {
-        left.resize(left.len().max(output.choice + 1), 0_usize);
-        left[output.choice] += 1;
+        lengths.resize(lengths.len().max(output.choice + 1), 0);
+        lengths[output.choice] += 1;
     }
-    let mut choices: Vec<Choice<'a>> =
-        left.into_iter().map(|outputs_left| Choice { outputs_left, ..Choice::default() }).collect();
-    let mut chunks = Vec::with_capacity(answer.outputs.len());
+    let mut gathering = Gathering::new(lengths, rules);
     for output in answer.outputs {
-        let choice = output.choice;
-        chunks.extend(choices[choice].take(output, rules));
+        gathering.take(output.choice, Tokens::Any(output.tokens));
     }
-    chunks
+    gathering.chunks
+}
+
+/// Chunks in the making.
+#[derive(Debug)]
+pub(crate) struct Gathering<'a, 'r> {
+    choices: Vec<Choice<'a>>,
+    rules: &'r Rules,
+    /// Those that are complete, in order.
+    pub(crate) chunks: Vec<Chunk<'a>>,
+}
+
+impl<'a, 'r> Gathering<'a, 'r> {
+    /// Nothing yet of choices that will have so many outputs. A choice that nothing else ends, ends by its length with
+    /// its last output.
+    pub(crate) fn new(outputs: Vec<usize>, rules: &'r Rules) -> Self {
+        let chunks = Vec::with_capacity(outputs.iter().sum());
+        let choice = |outputs_left| Choice { outputs_left, ..Choice::default() };
+        Self { choices: outputs.into_iter().map(choice).collect(), rules, chunks }
+    }
+
+    /// Takes the next output of a choice.
+    pub(crate) fn take(&mut self, choice: usize, tokens: Tokens<'a>) {
+        let chunk = self.choices[choice].take(tokens, self.rules);
+        self.chunks.extend(chunk.map(|chunk| Chunk { choice, ..chunk }));
+    }
 }
 
 /// One choice under way.
@@ -78,13 +152,13 @@ struct Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    fn take(&mut self, mut output: Output<'a>, rules: &Rules) -> Option<Chunk<'a>> {
+    fn take(&mut self, mut tokens: Tokens<'a>, rules: &Rules) -> Option<Chunk<'a>> {
         self.outputs_left -= 1;
         if self.ended {
             return None;
         }
         let (mut finish, mut taken) = (None, 0);
-        for token in &output.tokens {
+        for token in tokens.iter() {
             self.tokens += 1;
             taken += 1;
             let ends = self.tokens > rules.min_tokens && rules.stop_token_ids.contains(&token.id);
@@ -101,13 +175,8 @@ impl<'a> Choice<'a> {
                 break;
             }
         }
-        output.tokens.truncate(taken);
-        if self.pending.tokens.is_empty() {
-            // The output's own list: as a rule a chunk is one output, and an answer has thousands.
-            self.pending.tokens = output.tokens;
-        } else {
-            self.pending.tokens.append(&mut output.tokens);
-        }
+        tokens.truncate(taken);
+        self.pending.tokens.append(tokens);
         if finish.is_none() && self.outputs_left == 0 {
             finish = Some(Finish::Length);
         }
@@ -121,7 +190,7 @@ impl<'a> Choice<'a> {
         let text_offset = self.characters;
         self.characters += self.pending.text.chars().count();
         let chunk = std::mem::take(&mut self.pending);
-        Some(Chunk { choice: output.choice, text_offset, tokens_so_far: self.tokens, finish, ..chunk })
+        Some(Chunk { text_offset, tokens_so_far: self.tokens, finish, ..chunk })
     }
 
     fn append(&mut self, token: &Token<'a>, rules: &Rules) {
@@ -180,7 +249,10 @@ mod tests {
             id: u32::try_from(id).unwrap(),
             logprob: None,
         };
-        let outputs = texts.iter().enumerate().map(|text| Output { choice: 0, tokens: vec![token(text)] });
+        let outputs = texts
+            .iter()
+            .enumerate()
+            .map(|text| crate::answers::Output { choice: 0, tokens: vec![token(text)] });
         Answer { outputs: outputs.collect() }
     }
 

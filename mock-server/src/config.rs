@@ -11,6 +11,7 @@ use crate::faults::Faults;
 use crate::profile::Wire;
 use crate::recordings::Recordings;
 use crate::timing::Timing;
+use crate::tls::Tls;
 use crate::truth::{Header, Record};
 
 /// What a server is and how it answers.
@@ -36,6 +37,8 @@ pub struct Config {
     pub workers: usize,
     /// The key that requests below `/v1` must bring as `Authorization: Bearer KEY`.
     pub api_key: Option<String>,
+    /// What it shows to clients that speak TLS to it; without, it speaks plain HTTP.
+    pub tls: Option<Tls>,
     /// How it speaks.
     pub wire: Wire,
     /// Where answers come from; those that it has none for the server makes up.
@@ -80,6 +83,7 @@ impl Config {
             chat_max_tokens: Self::CHAT_MAX_TOKENS,
             workers: Self::default_workers(),
             api_key: None,
+            tls: None,
             wire: Wire::default(),
             answers: None,
             recordings: None,
@@ -95,6 +99,11 @@ impl Config {
     #[must_use]
     pub fn default_workers() -> usize {
         std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+    }
+
+    /// The scheme of its URLs.
+    pub(crate) const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     pub(crate) fn truth_header(&self) -> Header {

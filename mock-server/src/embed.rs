@@ -41,6 +41,7 @@ pub struct MockServer {
     address: SocketAddr,
     shared: Weak<Shared>,
     kept: Kept,
+    scheme: &'static str,
     running: Option<Running>,
 }
 
@@ -59,6 +60,7 @@ impl MockServer {
     /// Starts a server on an address.
     pub fn start_on(mut config: Config, address: SocketAddr) -> Result<Self, Error> {
         config.keep_records = usize::MAX;
+        let scheme = config.scheme();
         let listener = TcpListener::bind(address)
             .map_err(|source| Error::Bind { address: address.to_string(), source })?;
         let address = listener.local_addr().map_err(Error::Runtime)?;
@@ -74,7 +76,7 @@ impl MockServer {
                 })
             })
             .map_err(Error::Runtime)?;
-        Ok(Self { address, shared, kept, running: Some(Running { stop, thread }) })
+        Ok(Self { address, shared, kept, scheme, running: Some(Running { stop, thread }) })
     }
 
     /// Where it listens.
@@ -86,7 +88,7 @@ impl MockServer {
     /// Where it listens, as a base URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// The records of the answers that have ended so far, in the order in which they ended.
@@ -95,8 +97,8 @@ impl MockServer {
         self.kept.records()
     }
 
-    /// Answers the requests that arrive from now on by `config`. Its workers, tokenizer, engine, spin, priority and truth log are
-    /// those of the start.
+    /// Answers the requests that arrive from now on by `config`. Its workers, tokenizer, engine, certificate, spin, priority
+    /// and truth log are those of the start.
     pub fn change(&self, config: Config) {
         if let Some(shared) = self.shared.upgrade() {
             shared.change(config, None);

@@ -11,6 +11,9 @@ use crate::refusal::Refusal;
 use crate::timing::{Purpose, RequestKey, Stream};
 use crate::wire::json_string;
 
+/// The endpoint.
+pub(crate) const PATH: &str = "/v1/embeddings";
+
 /// The dimensions of a vector where a request asks for no other number.
 const DIMENSIONS: u32 = 384;
 

@@ -16,6 +16,7 @@ use crate::metrics::Observation;
 use crate::timing::Stream as Random;
 use crate::transport::{Connection, Part};
 use crate::truth::{EventKind, Log, Outcome, Record};
+use crate::wire::Failure;
 
 /// An answer that faults are to be injected into.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Answer {
     /// Without events and deadlines.
     pub(crate) record: Record,
     pub(crate) faults: Vec<Fault>,
+    /// How its stream ends where the engine fails.
+    pub(crate) failure: Failure,
     pub(crate) random: Random,
     /// Counts it when it has ended.
     pub(crate) observation: Observation,
@@ -46,12 +49,14 @@ pub(crate) enum Remains {
 impl Answer {
     /// Begins the record, waits for as long as the head is held back, and tells what to send.
     pub(crate) async fn begin(mut self, log: &Log, pacer: Pacer, connection: Rc<Connection>) -> Remains {
-        let is_whole = self.events.iter().all(|(kind, _)| *kind == EventKind::Body);
-        self.faults.retain(|fault| !is_whole || fault.fits_whole_answers());
+        let kinds: Vec<EventKind> = self.events.iter().map(|(kind, _)| *kind).collect();
+        let is_whole = kinds.contains(&EventKind::Body);
+        self.faults.retain(|fault| fault.fits(&kinds));
         let arrival_ns = self.record.arrival_ns;
         let held_ns: u64 =
             self.faults.iter().map(|fault| if let Fault::Delay(ns) = fault { *ns } else { 0 }).sum();
-        let script = Script::new(self.events, &self.faults, &mut self.random);
+        let script =
+            Script::new(self.events, &self.faults, |after| self.failure.events(after), &mut self.random);
         self.record.faults = script.faults.iter().map(Fault::to_string).collect();
         let instead = self.faults.iter().find(|fault| fault.is_instead());
         if let Some(fault) = instead {

@@ -15,6 +15,7 @@ pub(crate) use script::{Event, Script, Step, Then};
 
 use crate::duration::format_ns;
 use crate::timing::Stream;
+use crate::truth::EventKind;
 
 /// One fault. A place counts the events before it, and is held within the answer; without one it is drawn.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -95,15 +96,17 @@ pub enum Rate {
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     rules: Vec<Rule>,
-    /// Requests so far; clones count together.
+    /// Requests so far that these were for; clones count together.
     seen: Arc<AtomicU64>,
+    /// Requests so far that asked for faults of their own.
+    asked: Arc<AtomicU64>,
 }
 
 impl Faults {
     /// Faults by these rules.
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
-        Self { rules, seen: Arc::default() }
+        Self { rules, ..Self::default() }
     }
 
     /// The next request's faults.
@@ -112,6 +115,11 @@ impl Faults {
             return Vec::new();
         }
         draw(&self.rules, self.seen.fetch_add(1, Ordering::Relaxed), random)
+    }
+
+    /// The faults of a request that brings rules of its own. `@1/n` is every n-th of all that bring some.
+    pub(crate) fn draw_asked(&self, rules: &[Rule], random: &mut Stream) -> Vec<Fault> {
+        draw(rules, self.asked.fetch_add(1, Ordering::Relaxed), random)
     }
 }
 
@@ -131,19 +139,18 @@ impl Fault {
         matches!(self, Self::HangHead | Self::Refuse | Self::Status(..))
     }
 
-    /// Whether it can be done to an answer that is no stream; the others are about events.
-    pub(crate) const fn fits_whole_answers(self) -> bool {
-        !matches!(
-            self,
-            Self::Comments(_)
-                | Self::Crlf
-                | Self::Duplicate(_)
-                | Self::Error(_)
-                | Self::Merge(_)
-                | Self::NoDone
-                | Self::NoUsage
-                | Self::SplitUtf8(_)
-        )
+    /// Whether there is something in an answer of these events that it can be done to.
+    pub(crate) fn fits(self, events: &[EventKind]) -> bool {
+        let has = |kind| events.contains(&kind);
+        match self {
+            Self::NoDone => has(EventKind::Done),
+            Self::NoUsage => has(EventKind::Usage),
+            Self::SplitUtf8(_) => has(EventKind::Token),
+            Self::Comments(_) | Self::Crlf | Self::Duplicate(_) | Self::Error(_) | Self::Merge(_) => {
+                !has(EventKind::Body)
+            }
+            _ => true,
+        }
     }
 }
 
@@ -212,6 +219,9 @@ mod tests {
         let faults = Faults::new(rules("fin:2@1/3"));
         let hits: Vec<bool> = (0..7).map(|n| !faults.clone().draw(&mut random(0, n)).is_empty()).collect();
         assert_eq!(hits, [false, false, true, false, false, true, false]);
+        let own = rules("crlf@1/2");
+        let asked = (0..4).map(|n| !faults.clone().draw_asked(&own, &mut random(0, n)).is_empty());
+        assert_eq!(asked.collect::<Vec<_>>(), [false, true, false, true]);
     }
 
     proptest! {

@@ -152,6 +152,9 @@ impl Observation {
     }
 
     fn count(&self, state: &mut State, record: &Record) {
+        if self.choices.is_empty() {
+            return;
+        }
         let last_ns = record.written_ns.last().copied().unwrap_or(record.arrival_ns);
         let tokens = token_times(record);
         let first_ns = self.first_due_ns.or(tokens.first().copied()).unwrap_or(last_ns);

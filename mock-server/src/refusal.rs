@@ -90,8 +90,11 @@ impl Refusal {
         ))
     }
 
-    pub(crate) fn not_found(message: &str) -> Self {
-        Self::new(EARLY, StatusCode::NOT_FOUND, "NotFoundError", message, None)
+    /// A response that is not stored.
+    pub(crate) fn no_response(traits: Traits, id: &str) -> Self {
+        let message = format!("Response with id '{id}' not found.");
+        let param = (traits.errors != ErrorStyle::Verbose).then_some("response_id");
+        Self::new(traits, StatusCode::NOT_FOUND, "invalid_request_error", &message, param)
     }
 
     /// Refuses another model than the one that is served.

@@ -25,6 +25,7 @@ use crate::api::{self, Server};
 use crate::config::Config;
 use crate::engine::driver::Driver;
 use crate::settings::Settings;
+use crate::tls::{Socket, TlsError};
 use crate::transport::{Connection, Transport};
 use crate::truth::{Lateness, Log, LogWriter};
 
@@ -57,6 +58,9 @@ pub enum Error {
         "the tokenizer has no word that is always one token, so no answer can be made of it: name another"
     )]
     NoWords,
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The truth log cannot be written.
     #[error("cannot write the truth log {path}: {source}")]
     TruthLog {
@@ -72,7 +76,7 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Tokenizer(_) | Self::NoWords => 3,
+            Self::Tokenizer(_) | Self::NoWords | Self::Tls(_) => 3,
             Self::Bind { .. } | Self::Runtime(_) | Self::Stdout(_) | Self::TruthLog { .. } => 1,
         }
     }
@@ -121,7 +125,7 @@ impl Service {
         let (driver, engine) =
             config.engine.clone().map(Driver::start).transpose().map_err(Error::Runtime)?.unzip();
         let server = Arc::new(Server::new(config, log, driver));
-        let shared = Arc::new(Shared { current: Mutex::new((server, settings)) });
+        let shared = Arc::new(Shared { current: Mutex::new((server, settings)), editing: Mutex::default() });
         Ok(Self { shared, log_writer, engine, truth_log, workers, pace })
     }
 
@@ -147,6 +151,8 @@ impl Service {
 #[derive(Debug)]
 pub(crate) struct Shared {
     current: Mutex<(Arc<Server>, Option<Settings>)>,
+    /// Held from the reading of the settings to their change.
+    editing: Mutex<()>,
 }
 
 impl Shared {
@@ -158,6 +164,12 @@ impl Shared {
     /// What that was made of.
     pub(crate) fn settings(&self) -> Option<Settings> {
         self.lock().1.clone()
+    }
+
+    /// Until this is dropped, nobody else changes what is made of the settings: a change is laid over those that there
+    /// are, and two at once would each undo the other. Requests go on being answered meanwhile.
+    pub(crate) fn edit(&self) -> MutexGuard<'_, ()> {
+        self.editing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From the next request on, answers are made as `config` says. Others see the old settings or the new ones, and
@@ -275,6 +287,8 @@ async fn converse(shared: Arc<Shared>, pacer: Pacer, socket: std::net::TcpStream
     // Without the kernel's stamps a request has arrived when it is read.
     stamp_arrivals(&socket).unwrap_or_default();
     let connection = Rc::new(Connection::default());
+    let tls = shared.server().config().tls.clone();
+    let Ok(socket) = Socket::accept(socket, Rc::clone(&connection), tls.as_ref()).await else { return };
     let transport = Transport::new(socket, Rc::clone(&connection));
     let service = service_fn(move |request: Request<Incoming>| {
         let is_admin = request.uri().path().starts_with(admin::PREFIX);
@@ -286,5 +300,6 @@ async fn converse(shared: Arc<Shared>, pacer: Pacer, socket: std::net::TcpStream
             api::answer(shared.server(), pacer, connection, request).await
         }
     });
-    drop(http1::Builder::new().serve_connection(transport, service).await);
+    // An event is some hundred bytes: one piece of memory is written sooner than three.
+    drop(http1::Builder::new().writev(false).serve_connection(transport, service).await);
 }

@@ -11,7 +11,7 @@ use crate::args::Flags;
 use crate::timing::Law;
 
 /// What is decided when the server starts.
-const FIXED: [&str; 10] = [
+const FIXED: [&str; 12] = [
     "config",
     "engine",
     "host",
@@ -19,6 +19,8 @@ const FIXED: [&str; 10] = [
     "port",
     "priority",
     "spin",
+    "tls-cert",
+    "tls-key",
     "tokenizer",
     "truth-log",
     "workers",

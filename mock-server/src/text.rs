@@ -5,31 +5,38 @@ use std::borrow::Cow;
 
 use tokentape_tokenizer::Word;
 
-use crate::answers::{Answer, Logprob, Output, Token};
+use crate::answers::{Logprob, Token};
+use crate::chunks::{Chunk, Gathering, Tokens};
 use crate::request::Request;
 use crate::timing::{Purpose, RequestKey, Stream};
 
-/// An answer to `request` of `words`, its choices token by token in turn. `key` gives each choice its random numbers.
-pub(crate) fn answer<'a>(
+/// The chunks of an answer to `request` of `words`, its choices token by token in turn. `key` gives each choice its
+/// random numbers.
+pub(crate) fn chunks<'a>(
     words: &'a [Word],
     seed: u64,
     request: &Request,
     key: impl Fn(usize) -> RequestKey,
-) -> Answer<'a> {
-    let limits: Vec<u32> =
-        request.max_tokens.iter().flat_map(|&limit| std::iter::repeat_n(limit, request.n)).collect();
-    let mut random: Vec<Stream> =
-        (0..limits.len()).map(|choice| Stream::new(seed, Purpose::Text, &key(choice))).collect();
+) -> Vec<Chunk<'a>> {
+    let limits: Vec<usize> =
+        request.max_tokens.iter().flat_map(|&limit| std::iter::repeat_n(limit as usize, request.n)).collect();
     let longest = limits.iter().copied().max().unwrap_or(0);
-    let total: u32 = limits.iter().fold(0, |total, &limit| total.saturating_add(limit));
-    let mut outputs = Vec::with_capacity(total as usize);
+    let mut choices: Vec<(usize, Stream)> = limits
+        .iter()
+        .enumerate()
+        .map(|(choice, &limit)| (limit, Stream::new(seed, Purpose::Text, &key(choice))))
+        .collect();
+    let mut gathering = Gathering::new(limits, &request.rules);
     for step in 0..longest {
-        for (choice, random) in random.iter_mut().enumerate().filter(|&(choice, _)| step < limits[choice]) {
-            let Some(token) = token(words, random, request.logprobs) else { continue };
-            outputs.push(Output { choice, tokens: vec![token] });
+        for (choice, (limit, random)) in choices.iter_mut().enumerate() {
+            if step < *limit
+                && let Some(token) = token(words, random, request.logprobs)
+            {
+                gathering.take(choice, Tokens::One(token));
+            }
         }
     }
-    Answer { outputs }
+    gathering.chunks
 }
 
 /// The texts of an answer of one choice, where they are all that is told.

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use socket2::SockRef;
-use tokentape_pacer::{monotonic_ns, poll_receive};
-use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
+use tokentape_pacer::{Received, monotonic_ns};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::tls::Socket;
 use crate::truth::{Entry, Outcome};
 
 /// What is known of one connection, shared by its transport and the answer that is sent through it. HTTP/1.1 has one
@@ -108,10 +108,15 @@ impl Connection {
         }
     }
 
-    fn wrote(&self, result: &Poll<io::Result<usize>>) {
-        if matches!(result, Poll::Ready(Ok(_))) {
-            self.write_ns.set(monotonic_ns());
-        }
+    /// A read brought bytes.
+    pub(crate) fn received(&self, received: &Received) {
+        self.read_ns.set(received.read_ns);
+        self.arrival_ns.set(received.arrived_ns.unwrap_or(received.read_ns));
+    }
+
+    /// A write has returned.
+    pub(crate) fn wrote(&self) {
+        self.write_ns.set(monotonic_ns());
     }
 
     /// hyper's buffer is empty: what was under way is written.
@@ -138,24 +143,26 @@ impl Connection {
     }
 }
 
-/// A TCP stream that keeps a [`Connection`]'s stamps.
+/// A socket that keeps a [`Connection`]'s stamps.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    socket: TcpStream,
+    socket: Socket,
     connection: Rc<Connection>,
 }
 
 impl Transport {
-    pub(crate) fn new(socket: TcpStream, connection: Rc<Connection>) -> Self {
+    pub(crate) fn new(socket: Socket, connection: Rc<Connection>) -> Self {
         Self { socket, connection }
     }
 
     /// Writes what a fault leaves of `bytes`.
     fn poll_cut(&mut self, cx: &mut Context<'_>, bytes: &[u8], cut: Cut) -> Poll<io::Result<usize>> {
         if cut.keep == 0 {
+            // TLS may still hold what was written before.
+            ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
             if cut.reset {
                 // The system resets what it would otherwise have to send first.
-                SockRef::from(&self.socket).set_linger(Some(Duration::ZERO))?;
+                SockRef::from(self.socket.tcp()).set_linger(Some(Duration::ZERO))?;
             }
             self.connection.fail();
             self.connection.end();
@@ -178,14 +185,16 @@ impl Read for Transport {
         cx: &mut Context<'_>,
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        // hyper asks with every event that it writes, mostly in vain: the array is not to be zeroed for that. TLS may hold
+        // bytes of which the socket knows no more.
+        if let Socket::Plain(_) = &self.socket {
+            ready!(self.socket.tcp().poll_read_ready(cx))?;
+        }
         let mut bytes = [0; READ_BYTES];
         let room = cursor.remaining().min(READ_BYTES);
-        let received = ready!(poll_receive(&self.socket, cx, &mut bytes[..room]))?;
-        if received.bytes > 0 {
-            self.connection.read_ns.set(received.read_ns);
-            self.connection.arrival_ns.set(received.arrived_ns.unwrap_or(received.read_ns));
-            cursor.put_slice(&bytes[..received.bytes]);
-        }
+        let mut read = ReadBuf::new(&mut bytes[..room]);
+        ready!(Pin::new(&mut self.get_mut().socket).poll_read(cx, &mut read))?;
+        cursor.put_slice(read.filled());
         Poll::Ready(Ok(()))
     }
 }
@@ -195,9 +204,7 @@ impl Write for Transport {
         if let Some(cut) = self.connection.cut.get() {
             return self.poll_cut(cx, bytes, cut);
         }
-        let result = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        self.connection.wrote(&result);
-        result
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -209,17 +216,16 @@ impl Write for Transport {
             let first = buffers.iter().find(|buffer| !buffer.is_empty());
             return self.poll_cut(cx, first.map_or(&[], |buffer| buffer), cut);
         }
-        let result = Pin::new(&mut self.socket).poll_write_vectored(cx, buffers);
-        self.connection.wrote(&result);
-        result
+        Pin::new(&mut self.socket).poll_write_vectored(cx, buffers)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.socket.is_write_vectored()
     }
 
-    /// Called by hyper when its own buffer has become empty. TCP has none of its own to flush.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Called by hyper when its own buffer has become empty. TCP has none of its own to flush, but TLS has.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
         self.connection.flushed();
         Poll::Ready(Ok(()))
     }

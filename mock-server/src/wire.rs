@@ -5,18 +5,23 @@
 
 mod chat;
 mod completions;
+mod failure;
 mod json;
 mod logprobs;
+mod repeated;
 mod service;
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use crate::chunks::{Chunk, Finish};
 use crate::profile::{RoleChunk, Shape, Traits};
 use crate::truth::EventKind;
+use repeated::Pattern;
 
+pub(crate) use failure::Failure;
 pub(crate) use json::{json_string, push_escaped, push_ids, push_string};
 pub(crate) use service::{models, tokenized};
 
@@ -141,16 +146,17 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// The events of a text, each so many bytes of it, each due with the token before it.
-    pub(crate) fn new(text: String, lengths: Vec<usize>, kinds: Vec<EventKind>) -> Self {
+    /// The events of a text, each so many bytes of it; the first `opening` are due at once, the others with the token
+    /// before them.
+    pub(crate) fn new(text: String, lengths: Vec<usize>, kinds: Vec<EventKind>, opening: usize) -> Self {
         let mut token = None;
-        let place = |kind: &EventKind| {
+        let place = |(number, kind): (usize, &EventKind)| {
             if *kind == EventKind::Token {
                 token = Some(token.map_or(0, |token: u32| token + 1));
             }
-            Some(token.unwrap_or(0))
+            Some(token.unwrap_or(0)).filter(|_| number >= opening)
         };
-        let tokens = kinds.iter().map(place).collect();
+        let tokens = kinds.iter().enumerate().map(place).collect();
         Self { bytes: text.into(), lengths: lengths.into_iter(), kinds, tokens }
     }
 
@@ -239,6 +245,10 @@ struct Writer<'a> {
     tokens: Vec<Option<u32>>,
     /// With which token the next event is due.
     token: Option<u32>,
+    /// Where the text of the newest event's chunk stands.
+    told: Range<usize>,
+    /// What the next event of each choice may repeat.
+    patterns: Vec<Option<Pattern>>,
 }
 
 impl<'a> Writer<'a> {
@@ -259,6 +269,8 @@ impl<'a> Writer<'a> {
             kinds: Vec::new(),
             tokens: Vec::new(),
             token: Some(0),
+            told: 0..0,
+            patterns: vec![None; answer.choices()],
         }
     }
 

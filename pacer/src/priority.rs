@@ -7,6 +7,7 @@
 /// From now on, the calling thread runs before all that have no deadlines (Linux, `SCHED_RR` at its lowest priority).
 /// `false` where the system does not grant it: it takes `CAP_SYS_NICE`, or a limit for real-time priority (`ulimit -r`).
 /// The thread then runs as before.
+#[must_use]
 pub fn go_first() -> bool {
     system::go_first()
 }

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::{Failure, Outcome, output};
 use crate::compare::tolerance::Tolerance;
-use crate::compare::{Subject, Tolerances, compare};
-use crate::convert;
+use crate::compare::{Comparison, Explanation, Subject, Tolerances, compare};
 use crate::metrics::Dialect;
 use crate::run::Run;
+use crate::{convert, report};
 
 /// Compare runs, or other tools' results, metric by metric.
 #[derive(Debug, clap::Args)]
@@ -33,20 +33,40 @@ pub(super) struct Args {
     /// Compare runs that did not send the same requests
     #[arg(long)]
     different_workloads: bool,
-    /// Print JSON
-    #[arg(long)]
+    /// The form of the output
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Short for --format json
+    #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// Write to this file
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Format {
+    /// A table for each comparison
+    Table,
+    /// JSON
+    Json,
+    /// One HTML page with charts, which needs nothing else
+    Html,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   tokentape compare runs/before runs/after --tolerance 3% --tolerance p99=10% --gate
+  tokentape compare runs/before runs/after --format html -o compare.html
   tokentape compare runs/first vllm-result.json --explain
   tokentape compare runs/first outputs/20261124_120000/my-model/parallel_50_number_500 --explain
   tokentape compare runs/first@vllm-0.11.0 runs/first@evalscope-1.1.1 --explain
 
 The tolerance is 3 % where none is given. Standard deviations are shown, and judged only when named (std=20%).
 docs/compare.md says how differences are split.";
+
+/// A comparison, and what explains it where that was asked for.
+type Compared<'a> = (Comparison<'a>, Option<Explanation>);
 
 pub(super) fn exec(args: Args) -> Outcome {
     let named: Vec<Named> = args.subjects.iter().map(|text| Named::parse(text)).collect::<Result<_, _>>()?;
@@ -58,25 +78,28 @@ pub(super) fn exec(args: Args) -> Outcome {
         return Err(Failure::usage("nothing to compare: name at least two"));
     };
     let mut beyond = Vec::new();
-    let mut texts = Vec::new();
-    let mut objects = Vec::new();
+    let mut comparisons = Vec::new();
     for b in others {
         let comparison = compare(a, b, &tolerances, args.different_workloads).map_err(Failure::run)?;
         let explanation = args.explain.then(|| comparison.explain());
         beyond.extend(
             comparison.beyond().into_iter().map(|metric| format!("{} of {}", metric.label(), b.name)),
         );
-        if args.json {
-            objects.push(comparison.json(explanation.as_ref()));
-        } else {
-            texts.push(comparison.table(explanation.as_ref()));
+        comparisons.push((comparison, explanation));
+    }
+    let bytes = match if args.json { Format::Json } else { args.format } {
+        Format::Table => {
+            let table = |(comparison, why): &Compared<'_>| comparison.table(why.as_ref());
+            comparisons.iter().map(table).collect::<Vec<_>>().join("\n").into_bytes()
         }
-    }
-    if args.json {
-        output::print(&format!("{:#}\n", serde_json::json!({ "comparisons": objects })))?;
-    } else {
-        output::print(&texts.join("\n"))?;
-    }
+        Format::Json => {
+            let object = |(comparison, why): &Compared<'_>| comparison.json(why.as_ref());
+            let objects: Vec<_> = comparisons.iter().map(object).collect();
+            format!("{:#}\n", serde_json::json!({ "comparisons": objects })).into_bytes()
+        }
+        Format::Html => report::html::comparison(&comparisons),
+    };
+    output::write(args.output.as_deref(), &bytes)?;
     if args.gate && !beyond.is_empty() {
         return Err(Failure::run(format_args!("beyond tolerance: {}", beyond.join(", "))));
     }

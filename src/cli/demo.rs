@@ -90,8 +90,10 @@ pub(super) fn exec(args: Args) -> Outcome {
         quiet: args.quiet,
         thresholds: Thresholds::default(),
     };
-    let Replayed { info, report, .. } = job.run()?;
+    let done = job.run()?;
     mock.stop()?;
+    done.write_page(&run, None)?;
+    let Replayed { info, report, .. } = done;
 
     let measurement = Measurement {
         timelines: &report.timelines,

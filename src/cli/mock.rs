@@ -86,7 +86,7 @@ impl Args {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::Tokenizer(_) | Error::NoWords => Self::input(error),
+            Error::Tokenizer(_) | Error::NoWords | Error::Tls(_) => Self::input(error),
             Error::Bind { .. } | Error::Runtime(_) | Error::Stdout(_) | Error::TruthLog { .. } => {
                 Self::run(error)
             }

@@ -31,3 +31,11 @@ pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     stdout.flush()?;
     Ok(())
 }
+
+/// Writes bytes to this file, or to stdout.
+pub(super) fn write(path: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
+    let Some(path) = path else { return print_bytes(bytes) };
+    let mut file = create(path)?;
+    file.write_all(bytes).and_then(|()| file.flush())?;
+    Ok(())
+}

@@ -17,7 +17,6 @@ use super::progress::Progress;
 use super::sweep::Sweep;
 use super::verdict::Judging;
 use super::{Failure, Outcome, interrupt, output};
-use crate::calibrate;
 use crate::metrics::client::Client;
 use crate::metrics::native::Metrics;
 use crate::metrics::vllm::Goodput;
@@ -26,18 +25,19 @@ use crate::replay::engine::{Options, Report};
 use crate::replay::plan::PlanOptions;
 use crate::replay::scraper::Scraper;
 use crate::replay::{self, Plan, Target};
-use crate::report;
+use crate::report::html::RunPage;
 use crate::run::verdict::Evidence;
 use crate::run::{
     Counts, FORMAT, Machine, RunInfo, RunWriter, TargetInfo, Thresholds, Traffic, Verdict, Workload,
 };
 use crate::schedule::Shape;
-use crate::tape;
 use crate::timeline::Ns;
+use crate::{calibrate, report, run, tape};
 
 /// Send a tape to a server and measure each request.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Args {
     /// The tape
     tape: PathBuf,
@@ -65,6 +65,9 @@ pub(super) struct Args {
     /// Print the native figures as JSON
     #[arg(long)]
     json: bool,
+    /// Leave no report.html in the run's folder
+    #[arg(long)]
+    no_html: bool,
     /// No progress on stderr
     #[arg(short, long)]
     quiet: bool,
@@ -100,6 +103,7 @@ pub(super) fn exec(args: Args) -> Outcome {
     let thresholds = args.judging.verdict.thresholds()?;
     if let [point] = &points[..] {
         let done = args.job(&target, &thresholds, &point.traffic, &args.output).run()?;
+        args.write_page(&done, &args.output)?;
         output::print(&summary(&done, args.goodput, args.json))?;
         if !args.json {
             output::print(&format!("run left in {}\n", args.output.display()))?;
@@ -110,6 +114,7 @@ pub(super) fn exec(args: Args) -> Outcome {
     for point in &points {
         let folder = args.output.join(&point.name);
         let done = args.job(&target, &thresholds, &point.traffic, &folder).run()?;
+        args.write_page(&done, &folder)?;
         sweep.add(&point.name, &done);
         if !args.quiet {
             eprintln!("{}: {}", point.name, done.info.verdict.line());
@@ -139,6 +144,10 @@ impl Args {
         job.scrape = self.scrape.interval();
         job.options.behaviour = self.behaviour.behaviour();
         job
+    }
+
+    fn write_page(&self, done: &Replayed, folder: &Path) -> Outcome {
+        if self.no_html { Ok(()) } else { done.write_page(folder, self.goodput) }
     }
 }
 
@@ -182,6 +191,16 @@ pub(super) struct Replayed {
     pub(super) metrics: Metrics,
     /// The client's own part in them.
     pub(super) client: Client,
+}
+
+impl Replayed {
+    /// Leaves the run's page in its folder.
+    pub(super) fn write_page(&self, folder: &Path, goodput: Option<Goodput>) -> Outcome {
+        let Self { info, report, metrics, client } = self;
+        let measurement = &measurement(info, report);
+        let page = report::html::run(&RunPage { info, measurement, metrics, client, goodput });
+        Ok(run::write_page(folder, &page)?)
+    }
 }
 
 /// One replay, from its tape to its folder.
@@ -332,7 +351,7 @@ impl Sending<'_> {
         let interrupt = interrupt::watch()?;
         let scraper = scrape.and_then(|interval| Scraper::start(target, interval));
         let started_at = now();
-        let mut progress = Progress::new(plan.requests.len() as u64, quiet);
+        let mut progress = Progress::new(plan.requests.len() as u64, options, quiet);
         let mut written = Ok(());
         let report = replay::run(&plan, target, options, &interrupt, &mut |timeline| {
             progress.ended(timeline);

@@ -1,16 +1,15 @@
 //! `tokentape report`: a run's figures, as a dialect defines them; or those of another tool's result.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use super::{Failure, Outcome, output};
 use crate::metrics::steady::Window;
 use crate::metrics::vllm::Goodput;
-use crate::metrics::{Dialect, Measurement, client, slo};
-use crate::report;
+use crate::metrics::{Dialect, Measurement, client, native, slo};
+use crate::report::html::RunPage;
 use crate::run::Run;
 use crate::timeline::Timeline;
-use crate::{compare, convert};
+use crate::{compare, convert, report};
 
 /// Show a run's figures as a dialect defines them.
 #[derive(Debug, clap::Args)]
@@ -68,6 +67,8 @@ enum Format {
     Table,
     /// The dialect's own result files, as JSON
     Json,
+    /// One HTML page with charts, which needs nothing else
+    Html,
     /// An HdrHistogram interval log of TTFT, ITL, TPOT and E2EL, as native defines them
     Hlog,
 }
@@ -79,6 +80,7 @@ Examples:
   tokentape report runs/first --dialect evalscope-1.1.1 --json
   tokentape report runs/first --steady --goodput ttft:200ms,tpot:30ms
   tokentape report runs/first --clock user
+  tokentape report runs/first --format html -o first.html
   tokentape report runs/first --format hlog -o first.hlog
   tokentape report vllm-result.json";
 
@@ -86,21 +88,15 @@ pub(super) fn exec(args: Args) -> Outcome {
     let is_run = args.run.join("run.json").exists();
     // What is not there at all was meant to be a run.
     let bytes = if is_run || !args.run.exists() { of_run(&args)? } else { of_foreign(&args)? };
-    match &args.output {
-        Some(path) => {
-            let mut file = output::create(path)?;
-            file.write_all(&bytes).and_then(|()| file.flush())?;
-            Ok(())
-        }
-        None => output::print_bytes(&bytes),
-    }
+    output::write(args.output.as_deref(), &bytes)
 }
 
 /// What is asked for must be there to be shown.
 fn check_steady(args: &Args, measurement: &Measurement<'_>) -> Outcome {
-    if args.dialect.unwrap_or_default() != Dialect::Native || args.format() == Format::Hlog {
+    let is_whole = matches!(args.format(), Format::Hlog | Format::Html);
+    if args.dialect.unwrap_or_default() != Dialect::Native || is_whole {
         return Err(Failure::usage(
-            "--steady shows the native figures; leave out --dialect and --format hlog",
+            "--steady shows the native figures; leave out --dialect, --format hlog and --format html",
         ));
     }
     if Window::of(measurement).is_none() {
@@ -147,6 +143,16 @@ fn of_run(args: &Args) -> Result<Vec<u8>, Failure> {
         }
         Format::Table => report::render(&measurement, dialect, &options).into_bytes(),
         Format::Json => report::json(&measurement, dialect, &options).into_bytes(),
+        Format::Html if args.dialect.is_some() => {
+            return Err(Failure::usage("--format html shows every dialect; leave out --dialect"));
+        }
+        Format::Html => report::html::run(&RunPage {
+            info: &run.info,
+            measurement: &measurement,
+            metrics: &native::calculate(&measurement),
+            client: &client,
+            goodput: args.goodput,
+        }),
         Format::Hlog => report::hlog::hlog(&measurement).map_err(Failure::run)?,
     })
 }
@@ -191,6 +197,10 @@ fn of_foreign(args: &Args) -> Result<Vec<u8>, Failure> {
             let objects: Vec<_> = results.iter().map(compare::figures_json).collect();
             Ok(format!("{:#}\n", serde_json::json!({ "results": objects })).into_bytes())
         }
+        Format::Html => Err(Failure::usage(format_args!(
+            "--format html: {} is another tool's result; compare it with a run, which makes a page of both",
+            args.run.display()
+        ))),
         Format::Hlog => Err(Failure::usage(format_args!(
             "--format hlog: {} is another tool's result; only a run has an interval log",
             args.run.display()

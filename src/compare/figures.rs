@@ -7,8 +7,9 @@ use crate::metrics::native::{self, Distribution};
 use crate::metrics::vllm::{self, Arrivals, Output, Settings, Stats};
 use crate::metrics::{Dialect, Measurement};
 
-/// The figures of raw timelines.
-pub(super) fn of_timelines(measurement: &Measurement<'_>, dialect: Dialect) -> Figures {
+/// The neutral figures of raw timelines, as a dialect defines them.
+#[must_use]
+pub fn of_timelines(measurement: &Measurement<'_>, dialect: Dialect) -> Figures {
     match dialect {
         Dialect::Native => of_native(&native::calculate(measurement)),
         Dialect::Vllm(version) => {

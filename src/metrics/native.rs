@@ -34,6 +34,7 @@ pub use self::counts::{Requests, Tokens};
 use self::firsts::FirstTimes;
 pub use self::firsts::Firsts;
 pub(super) use self::latencies::output_events;
+pub(crate) use self::latencies::outputs_by_choice;
 pub use self::latencies::{Latencies, Samples, Values};
 use super::Measurement;
 use super::stats::{self, Numpy};

@@ -2,8 +2,8 @@
 //!
 //! Two straight lines by least squares, over the successful requests:
 //!
-//! - **ITL** = `base + sequence * n`, where n is the number of requests between their first token and their end in the
-//!   middle of the gap;
+//! - **ITL** = `base + sequence * n`, where n is the number of choices between their first token and their request's end
+//!   in the middle of the gap: each choice is a sequence of its own, and a gap is one between two of its tokens;
 //! - **TTFT** = `first + prompt_token * t`, where t is the number of the prompt's tokens that the server did not find in
 //!   its cache; what `first` has beyond a step of one sequence is a prefill's own.
 //!
@@ -13,22 +13,26 @@
 use tokentape_mock::engine::Profile;
 use tokentape_mock::engine::profile::StepTime;
 
+use crate::metrics::native::outputs_by_choice;
 use crate::timeline::{Ns, Timeline};
 
 /// A profile of this name with the step times of a run, and how well they fit. None where the run has no two tokens.
 #[must_use]
 pub fn fit(name: &str, timelines: &[Timeline], like: &Profile) -> Option<(Profile, Fit)> {
-    let spans: Vec<(Ns, Vec<Ns>, &Timeline)> = timelines
+    let served: Vec<(&Timeline, Vec<Vec<Ns>>)> = timelines
         .iter()
         .filter(|timeline| timeline.outcome.is_success())
         .map(|timeline| {
-            let outputs = timeline.stamped_events().filter(|(_, facts)| facts.is_output());
-            (timeline.end_ns, outputs.map(|(at_ns, _)| at_ns).collect(), timeline)
+            let outputs = outputs_by_choice(timeline).into_iter();
+            let times =
+                |choice: Vec<usize>| choice.into_iter().map(|event| timeline.event_ns(event)).collect();
+            (timeline, outputs.map(times).collect())
         })
         .collect();
-    let mut firsts: Vec<Ns> = spans.iter().filter_map(|(_, tokens, _)| tokens.first().copied()).collect();
-    let mut ends: Vec<Ns> =
-        spans.iter().filter(|(_, tokens, _)| !tokens.is_empty()).map(|(end, ..)| *end).collect();
+    let sequences =
+        || served.iter().flat_map(|(timeline, choices)| choices.iter().map(|c| (timeline.end_ns, c)));
+    let mut firsts: Vec<Ns> = sequences().filter_map(|(_, tokens)| tokens.first().copied()).collect();
+    let mut ends: Vec<Ns> = sequences().map(|(end_ns, _)| end_ns).collect();
     firsts.sort_unstable();
     ends.sort_unstable();
     let decoding = |at: Ns| {
@@ -36,13 +40,13 @@ pub fn fit(name: &str, timelines: &[Timeline], like: &Profile) -> Option<(Profil
         before(&firsts).saturating_sub(before(&ends)).max(1) as f64
     };
     let (mut gaps, mut first_tokens) = (Line::default(), Line::default());
-    for (_, tokens, timeline) in &spans {
-        for pair in tokens.windows(2) {
-            gaps.add(decoding(pair[0].midpoint(pair[1])), (pair[1] - pair[0]) as f64);
-        }
+    for pair in sequences().flat_map(|(_, tokens)| tokens.windows(2)) {
+        gaps.add(decoding(pair[0].midpoint(pair[1])), pair[1].saturating_sub(pair[0]) as f64);
+    }
+    for (timeline, choices) in &served {
         let usage = timeline.usage.unwrap_or_default();
-        let prompt = timeline.prompt_tokens();
-        if let (Some(first), Some(prompt)) = (tokens.first(), prompt) {
+        let first = choices.iter().filter_map(|tokens| tokens.first()).min();
+        if let (Some(first), Some(prompt)) = (first, timeline.prompt_tokens()) {
             let uncached = prompt.saturating_sub(usage.cached_tokens.unwrap_or(0));
             first_tokens.add(f64::from(uncached), first.saturating_sub(timeline.dispatched_ns) as f64);
         }
@@ -172,6 +176,41 @@ mod tests {
         assert!((base_ns - 4e6).abs() < 10.0 && (sequence_ns - 50_000.0).abs() < 10.0, "{fitted:?}");
         assert!(fit.itl_r_squared > 0.999);
         assert_eq!(Profile::parse("again", &fitted.to_json()).unwrap(), fitted);
+    }
+
+    /// Two choices whose tokens come in one step, each a sequence: the gap is the step, not the nothing between the two.
+    #[test]
+    fn gaps_are_those_of_a_choice() {
+        let profile = Profile::load("fixed").unwrap();
+        let mut server = Server::engine(profile.clone());
+        let form = Form { is_completion: false, is_stream: true, has_usage: true };
+        let item = Item { prompt_tokens: 10, output_tokens: 6, form, ..Item::default() };
+        let workload = Workload { items: vec![item], digest: String::new() };
+        let mut timelines = Vec::new();
+        run::<Refused>(workload, &Options::default(), &mut server, &mut |flight| {
+            timelines.push(answer::timeline(flight));
+            Ok(())
+        })
+        .unwrap();
+        let base_ns = |timelines: &[Timeline]| {
+            let StepTime::Linear { base_ns, .. } = super::fit("f", timelines, &profile).unwrap().0.step
+            else {
+                panic!("a line")
+            };
+            base_ns
+        };
+        let alone = base_ns(&timelines);
+        let timeline = &mut timelines[0];
+        let outputs: Vec<usize> =
+            (0..timeline.events.len()).filter(|&event| timeline.events.facts[event].is_output()).collect();
+        assert_eq!(outputs.len(), 6);
+        // Each pair of tokens now comes at the time of its first, one for each choice.
+        timeline.events.choices = vec![0; timeline.events.len()];
+        for pair in outputs.chunks(2) {
+            timeline.events.choices[pair[1]] = 1;
+            timeline.events.read[pair[1]] = timeline.events.read[pair[0]];
+        }
+        assert!((base_ns(&timelines) - 2.0 * alone).abs() < 1.0, "{} {alone}", base_ns(&timelines));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokentape::run::Run;
 use tokentape::timeline::{Facts, Timeline};
 
-use crate::support::{LENIENT, Mock, Scripted, good, json, stream_of, tape};
+use crate::support::{LENIENT, Mock, Scripted, good, json, request, stream_of, tape};
 
 /// Replays a tape of so many requests, and gives the run and its report as JSON.
 fn replay(url: &str, requests: u32, generate: &[&str]) -> (Run, Value, String) {
@@ -50,6 +50,36 @@ fn responses_as_a_stream_agree_with_the_truth() {
     assert!(truth.iter().all(|record| record.due_ns[0] == record.arrival_ns));
     let check = tokentape::truth::check(&run.timelines, &tokentape::truth::by_id(&truth));
     assert_eq!((check.matched, check.unmatched), (6, 0));
+}
+
+/// The server's own counts: a stream and a body of responses are a request each; embeddings generate nothing.
+#[test]
+fn responses_are_in_the_servers_metrics() {
+    let mock = Mock::start(&["--model", "tokentape"]);
+    for stream in ["true", "false"] {
+        let body = format!(r#"{{"input":"a b c","max_output_tokens":5,"stream":{stream}}}"#);
+        assert_eq!(request(&mock.url, "POST", "/v1/responses", &body).0, 200);
+    }
+    assert_eq!(request(&mock.url, "POST", "/v1/embeddings", r#"{"input":"a"}"#).0, 200);
+    // An answer is counted when its last write has returned, which its reader may see first.
+    let told = || {
+        let (_, page) = request(&mock.url, "GET", "/metrics", "");
+        let value = |name: &str, label: &str| {
+            let mut lines = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
+            lines.next().and_then(|line| line.rsplit(' ').next()).unwrap_or("none").to_owned()
+        };
+        [
+            value("vllm:generation_tokens_total{", ""),
+            value("vllm:request_success_total{", "\"length\""),
+            value("vllm:time_to_first_token_seconds_count{", ""),
+            value("vllm:num_requests_running{", ""),
+            value("http_requests_total{", "\"/v1/responses\""),
+            value("http_requests_total{", "\"/v1/embeddings\""),
+        ]
+    };
+    let expected = ["10.0", "2.0", "2.0", "0.0", "2.0", "1.0"];
+    let settled = (0..1000).any(|_| told() == expected);
+    assert!(settled, "{:?}", told());
 }
 
 #[test]

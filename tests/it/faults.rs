@@ -49,11 +49,27 @@ fn every_fault_is_documented_as_it_is_written() {
 
 #[test]
 fn replay_reports_each_fault_by_its_kind() {
+    score("injected", &[]);
+}
+
+#[test]
+fn faults_of_responses_are_reported_by_their_kind() {
+    score("injected, /v1/responses", &["--api", "responses"]);
+}
+
+#[test]
+fn faults_of_embeddings_are_reported_by_their_kind() {
+    score("injected, /v1/embeddings", &["--api", "embeddings"]);
+}
+
+/// Runs each row of a table, with a tape made so.
+fn score(heading: &str, generate: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let (tape_path, log) = (folder.path().join("t.tape.zst"), folder.path().join("truth.jsonl"));
-    tape(&tape_path, 4, &[]);
-    let mock = Mock::start(&["--truth-log", log.to_str().unwrap()]);
-    let rows = table("injected");
+    tape(&tape_path, 4, generate);
+    let mock = Mock::start(&["--model", "tokentape", "--truth-log", log.to_str().unwrap()]);
+    let rows = table(heading);
+    assert!(rows.len() > 10, "{heading}");
     let mut wrong = Vec::new();
     for row in &rows {
         let [fault, outcome, exit, verdict, events, _] = row[..] else { panic!("{row:?}") };
@@ -80,7 +96,7 @@ fn replay_reports_each_fault_by_its_kind() {
         }
     }
     mock.stop();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "{heading}: {}", wrong.join("\n"));
 
     // Each answer's record says what was done to it, and how it ended.
     let records = truth::read(&log).unwrap().records;
@@ -226,7 +242,20 @@ fn every_profile_and_an_engine_have_faults() {
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"error\""), "{args:?}: {answer}");
         let (halved, _) = raw(&mock, "bad-json", false);
         assert!(halved.starts_with("HTTP/1.1 200 ") && !halved.ends_with('}'), "{args:?}: {halved}");
+        let (failed, _) = raw(&mock, "error:2", true);
+        let code = if args.contains(&"openai") { "null" } else { "500" };
+        let code = if args.contains(&"vllm-0.11.0") || args[0] == "--engine" { "400" } else { code };
+        let error = chunks(&failed).0[2].replace(": ", ":");
+        assert!(error.contains(&format!("\"code\":{code}}}")), "{args:?}: {error}");
     }
+}
+
+/// A request that brings its own rules is counted among those that do.
+#[test]
+fn a_header_can_ask_for_every_nth() {
+    let mock = Mock::start(&[]);
+    let statuses = (0..6).map(|_| raw(&mock, "status:503@1/3", true).0.starts_with("HTTP/1.1 503 "));
+    assert_eq!(statuses.collect::<Vec<_>>(), [false, false, true, false, false, true]);
 }
 
 /// vLLM's own counts of what was answered know an injected status as what the client saw.

@@ -106,6 +106,25 @@ fn settings_change_while_it_runs() {
     assert_eq!((last.requests, last.lateness.tokens), (2, 2));
 }
 
+/// Each change is laid over the last one, whoever made it.
+#[test]
+fn changes_at_once_do_not_undo_each_other() {
+    let mock = Mock::start(&["--workers", "4"]);
+    let change = |name: &str| {
+        for value in 1..=40 {
+            let (status, body) =
+                request(&mock.url, "PUT", "/admin/config", &json!({name: value}).to_string());
+            assert_eq!(status, 200, "{body}");
+            assert_eq!(json_of(&mock.url, "/admin/config")[name], value.to_string());
+        }
+    };
+    std::thread::scope(|scope| {
+        for name in ["seed", "chat-max-tokens", "stream-interval"] {
+            scope.spawn(move || change(name));
+        }
+    });
+}
+
 #[test]
 fn it_says_how_late_it_was() {
     let folder = tempfile::tempdir().unwrap();

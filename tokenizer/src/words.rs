@@ -7,9 +7,15 @@
 //! be cut at each `letter|space letter` and its parts encoded one by one, with the same ids as the whole. A part that
 //! is known to be one token is then looked up, and only the rest is encoded. For tokenizers of another form there is no
 //! such proof, and the whole text is encoded.
+//!
+//! Chat templates are cut as well. Added tokens are found before anything else, so a text may be cut around each. And a
+//! line feed between ASCII letters, or the ends of the text, is a piece of its own: no run of letters goes on into it,
+//! and what it could begin goes on with a further space only.
 
 use std::collections::HashMap;
 use std::iter;
+
+use foldhash::fast::FixedState;
 
 use tokenizers::SplitDelimiterBehavior;
 use tokenizers::normalizers::NormalizerWrapper;
@@ -45,7 +51,12 @@ pub(crate) const LETTER_RUNS: [&str; 4] = [
 pub(crate) fn find(inner: &tokenizers::Tokenizer) -> Result<(Vec<Word>, Option<Pieces>), Error> {
     let candidates = candidates(inner);
     if cuts_between_words(inner) {
-        let mut known = HashMap::with_capacity(2 * candidates.len());
+        let added = added(inner);
+        let mut known = HashMap::with_capacity_and_hasher(2 * candidates.len(), FixedState::default());
+        known.extend(added.iter().cloned());
+        if !added.is_empty() {
+            known.extend(only(inner, "\n")?.map(|id| ("\n".into(), id)));
+        }
         let mut words = Vec::with_capacity(candidates.len());
         for (id, letters) in candidates {
             let text = format!(" {letters}");
@@ -57,7 +68,7 @@ pub(crate) fn find(inner: &tokenizers::Tokenizer) -> Result<(Vec<Word>, Option<P
             known.insert(text.as_str().into(), id);
             words.push(Word { id, text, opens: bare.is_some() });
         }
-        return Ok((words, Some(Pieces { known })));
+        return Ok((words, Some(Pieces::new(known, added))));
     }
 
     let mut words = Vec::new();
@@ -96,6 +107,19 @@ fn only(inner: &tokenizers::Tokenizer, text: &str) -> Result<Option<u32>, Error>
         [id] => Ok(Some(*id)),
         _ => Ok(None),
     }
+}
+
+/// The added tokens, the longest first, where a text may be cut around each; none where one is looked for in another
+/// way, or reaches over a line feed.
+fn added(inner: &tokenizers::Tokenizer) -> Vec<(Box<str>, u32)> {
+    let decoder = inner.get_added_tokens_decoder();
+    if decoder.values().any(|token| token.normalized || token.single_word || token.content.contains('\n')) {
+        return Vec::new();
+    }
+    let mut added: Vec<(Box<str>, u32)> =
+        decoder.into_iter().map(|(id, token)| (token.content.into(), id)).collect();
+    added.sort_unstable_by(|(one, _), (other, _)| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+    added
 }
 
 /// Whether the module's proof holds for the tokenizer.
@@ -141,10 +165,14 @@ fn cuts_at_letter_runs(pre_tokenizer: &PreTokenizerWrapper) -> bool {
     cuts
 }
 
-/// Texts that are one token when cut out of any text at a `letter|space letter`.
+/// Texts that are one token when cut out of any text where the module's proof allows it.
 #[derive(Debug)]
 pub(crate) struct Pieces {
-    known: HashMap<Box<str>, u32>,
+    known: HashMap<Box<str>, u32, FixedState>,
+    /// The added tokens, the longest first; none where only spaces are cut at.
+    added: Vec<Box<str>>,
+    /// Whether an added token begins with the byte.
+    opens_added: [bool; 256],
 }
 
 /// A part of a text.
@@ -157,6 +185,15 @@ pub(crate) enum Span<'a> {
 }
 
 impl Pieces {
+    fn new(known: HashMap<Box<str>, u32, FixedState>, added: Vec<(Box<str>, u32)>) -> Self {
+        let added: Vec<Box<str>> = added.into_iter().map(|(text, _)| text).collect();
+        let mut opens_added = [false; 256];
+        for first in added.iter().filter_map(|text| text.bytes().next()) {
+            opens_added[usize::from(first)] = true;
+        }
+        Self { known, added, opens_added }
+    }
+
     /// Cuts `text` between words; neighbours that are not known stay together.
     pub(crate) fn cut<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Span<'a>> {
         let mut rest = text;
@@ -167,7 +204,7 @@ impl Pieces {
             }
             let mut unknown = 0;
             while unknown < rest.len() {
-                let length = piece_length(&rest[unknown..]);
+                let length = self.piece_length(&rest[unknown..]);
                 match self.known.get(&rest[unknown..unknown + length]) {
                     Some(&id) if unknown == 0 => {
                         rest = &rest[length..];
@@ -186,18 +223,41 @@ impl Pieces {
             (!last.is_empty()).then_some(Span::Text(last))
         })
     }
-}
 
-/// The bytes of `text` up to the first `letter|space letter`, or all of them.
-fn piece_length(text: &str) -> usize {
-    let bytes = text.as_bytes();
-    memchr::memchr_iter(b' ', bytes)
-        .find(|&at| {
-            at > 0
-                && bytes[at - 1].is_ascii_alphabetic()
-                && bytes.get(at + 1).is_some_and(u8::is_ascii_alphabetic)
-        })
-        .unwrap_or(bytes.len())
+    /// The bytes of `text`, which is the rest after a cut, up to the next cut.
+    fn piece_length(&self, text: &str) -> usize {
+        let bytes = text.as_bytes();
+        let is_letter = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphabetic);
+        for (at, &byte) in bytes.iter().enumerate() {
+            match byte {
+                b' ' if at > 0 && is_letter(at - 1) && is_letter(at + 1) => return at,
+                b'\n'
+                    if !self.added.is_empty()
+                        && (at == 0 || is_letter(at - 1))
+                        && (at + 1 == bytes.len()
+                            || is_letter(at + 1)
+                            || self.added_at(text, at + 1).is_some()) =>
+                {
+                    return at.max(1);
+                }
+                _ if self.opens_added[usize::from(byte)] => match self.added_at(text, at) {
+                    Some(length) if at == 0 => return length,
+                    Some(_) => return at,
+                    None => {}
+                },
+                _ => {}
+            }
+        }
+        bytes.len()
+    }
+
+    /// The bytes of the added token that stands there.
+    fn added_at(&self, text: &str, at: usize) -> Option<usize> {
+        let rest = &text.as_bytes()[at..];
+        let opens = rest.first().is_some_and(|&byte| self.opens_added[usize::from(byte)]);
+        let mut added = self.added.iter().filter(|_| opens);
+        added.find(|added| rest.starts_with(added.as_bytes())).map(|added| added.len())
+    }
 }
 
 #[cfg(test)]
@@ -205,7 +265,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_cut_only_where_a_letter_and_a_space_before_a_letter_meet() {
+    fn a_text_is_cut_only_where_the_proof_allows_it() {
+        let piece_length = |text| pieces(&[], &[]).piece_length(text);
         assert_eq!(piece_length("one two"), 3);
         assert_eq!(piece_length(" one two"), 4);
         assert_eq!(piece_length("one  two"), 8);
@@ -214,12 +275,27 @@ mod tests {
         assert_eq!(piece_length("one "), 4);
         assert_eq!(piece_length("é a b"), 4);
         assert_eq!(piece_length(""), 0);
+        assert_eq!(piece_length("a\nb"), 3);
+        let piece_length = |text| pieces(&[], &[("<b>", 7), ("<b", 8)]).piece_length(text);
+        assert_eq!(piece_length("a\nb"), 1);
+        assert_eq!(piece_length("\nb"), 1);
+        assert_eq!(piece_length("\n<b"), 1);
+        assert_eq!(piece_length("\n"), 1);
+        assert_eq!(piece_length("\n\nb"), 3);
+        assert_eq!(piece_length("1\nb"), 3);
+        assert_eq!(piece_length("<a<b>"), 2);
+        assert_eq!(piece_length("<b>>"), 3);
+        assert_eq!(piece_length("<bb>"), 2);
+    }
+
+    fn pieces(known: &[(&str, u32)], added: &[(&str, u32)]) -> Pieces {
+        let owned = |&(text, id): &(&str, u32)| (text.into(), id);
+        Pieces::new(known.iter().map(owned).collect(), added.iter().map(owned).collect())
     }
 
     #[test]
     fn unknown_pieces_stay_together_and_nothing_is_lost() {
-        let known = [("one", 1), (" two", 2)].map(|(text, id)| (text.into(), id)).into();
-        let pieces = Pieces { known };
+        let pieces = pieces(&[("one", 1), (" two", 2)], &[]);
         let cut = |text| pieces.cut(text).collect::<Vec<_>>();
         assert_eq!(cut("one two two"), [Span::Token(1), Span::Token(2), Span::Token(2)]);
         assert_eq!(cut("x y one two z!"), [Span::Text("x y one"), Span::Token(2), Span::Text(" z!")]);

@@ -1,30 +1,25 @@
 //! The two generating endpoints: from a request to its answer, each event with its deadline.
 
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
+use http::Response;
 use http::request::Parts;
-use http::{Response, StatusCode};
-use http_body_util::Either;
 use tokentape_pacer::Pacer;
 
-use super::head::{self, json, refuse, streamed, unix_seconds};
+use super::head::{self, refuse, unix_seconds};
+use super::send::{Content, Ready};
 use super::{BrokenBody, Reply, Server};
-use crate::answers::{Answer, Question};
+use crate::answers::Question;
 use crate::chunks::{Chunk, Finish, chunks};
-use crate::deadlines::{Deadlines, Pace};
-use crate::faulted::{self, Remains};
-use crate::metrics::{ChoiceCount, Exchange, Observation};
-use crate::refusal::Refusal;
+use crate::deadlines::Pace;
+use crate::metrics::{ChoiceCount, Exchange};
 use crate::request::{self, Request};
-use crate::stream::Stream;
 use crate::text;
 use crate::timing::{self, Purpose, RequestKey};
-use crate::transport::{Connection, Part};
-use crate::truth::{Entry, EventKind, Record};
-use crate::wire::{self, Endpoint, Frames, Times};
+use crate::transport::Connection;
+use crate::truth::Record;
+use crate::wire::{self, Endpoint, Failure, Times};
 
 /// A request whose body has been read.
 pub(super) struct Asked<'a> {
@@ -56,7 +51,7 @@ pub(super) async fn generate(
         Err(refusal) => return Ok(refuse(refusal)),
     };
     let question = Question { path: endpoint.path(), request_id, body };
-    let chunks = chunks(answer_to(server, &question, key, &asked), &asked.rules);
+    let chunks = chunks_for(server, &question, key, &asked);
 
     let id = format!("{}{}", endpoint.id_prefix(), server.id_suffix(request_id, asked.id.as_deref()));
     let steps = chunks.iter().map(|chunk| chunk.tokens_so_far).max().unwrap_or(0);
@@ -65,10 +60,10 @@ pub(super) async fn generate(
         Ok(pace) => pace,
         Err(refusal) => return Ok(refuse(refusal)),
     };
-    let (times, first_due_ns) = match &pace {
-        Pace::Model(due_ns, _) => (Some(times(arrival_ns, due_ns)), due_ns.first().copied()),
+    let times = match &pace {
+        Pace::Model(due_ns, _) => Some(times(arrival_ns, due_ns)),
         // An engine's word comes too late for what is written beforehand.
-        Pace::Engine(_) => (None, None),
+        Pace::Engine(_) => None,
     };
     let tool_id = asked.tool.as_ref().map(|_| format!("chatcmpl-tool-{}", server.fresh_id()));
     let answer =
@@ -82,103 +77,32 @@ pub(super) async fn generate(
         completion_tokens: answer.completion_tokens() as u64,
         ..Record::empty()
     };
-    let choices = choice_counts(&asked, &chunks);
-    server.metrics.begun(choices.len());
-    let observation = Observation {
-        metrics: Arc::clone(&server.metrics),
-        choices,
-        n: asked.n,
-        first_due_ns: first_due_ns.filter(|_| !asked.stream),
-        // A body that is there at once is counted with its head.
-        exchange: exchange.filter(|_| {
-            if faults.is_empty() { asked.stream } else { !faults.iter().any(|fault| fault.is_instead()) }
-        }),
+    let content = if asked.stream {
+        Content::Stream(wire::stream(&answer), Failure::Chunks(server.traits(), endpoint))
+    } else {
+        Content::Whole(wire::body(&answer), steps.saturating_sub(1))
     };
-
-    if !faults.is_empty() {
-        let (events, deadlines) = if asked.stream {
-            let frames = wire::stream(&answer);
-            let deadlines = stream_deadlines(pace, arrival_ns, &frames).0;
-            (frames.kinds().to_vec().into_iter().zip(frames).collect(), deadlines)
-        } else {
-            let deadlines = pace.deadlines(vec![steps.saturating_sub(1)]).0;
-            (vec![(EventKind::Body, wire::body(&answer).into())], deadlines)
-        };
-        let answer = faulted::Answer { events, deadlines, record, faults, random, observation };
-        let remains = answer.begin(&server.log, pacer, connection).await;
-        return remains.into_response(server, asked.stream);
-    }
-    if asked.stream {
-        let frames = wire::stream(&answer);
-        let (deadlines, due_ns) = stream_deadlines(pace, arrival_ns, &frames);
-        let events = frames.kinds().to_vec();
-        let entry = server.log.begin(Record { events, due_ns, ..record });
-        connection.begin(entry.observed_by(observation));
-        return Ok(streamed(Either::Left(Stream::new(frames, deadlines, pacer, connection))));
-    }
-    let entry = server.log.begin(record).observed_by(observation);
-    Ok(whole(&pacer, &connection, entry, (pace, steps.saturating_sub(1)), wire::body(&answer)).await)
+    let (choices, n) = (choice_counts(&asked, &chunks), asked.n);
+    let ready = Ready { content, pace, record, faults, random, choices, n, exchange };
+    ready.send(server, pacer, connection).await
 }
 
-/// One body, when that token is due. The record is without its event.
-pub(super) async fn whole(
-    pacer: &Pacer,
-    connection: &Connection,
-    mut entry: Entry,
-    (pace, token): (Pace, u32),
-    body: String,
-) -> Response<Reply> {
-    let arrival_ns = entry.record.arrival_ns;
-    let (mut deadlines, due_ns) = pace.deadlines(vec![token]);
-    entry.record.events = vec![EventKind::Body];
-    entry.record.due_ns = due_ns;
-    connection.begin(entry);
-    let due_ns = poll_fn(|cx| deadlines.poll_next(cx)).await.unwrap_or(arrival_ns);
-    if deadlines.is_fed() {
-        connection.due(due_ns);
-    }
-    pacer.sleep_until(due_ns).await;
-    let response = json(StatusCode::OK, body);
-    connection.hand_over(Part::Event);
-    response
-}
-
-/// When a stream's events are due, and the list of that as far as it is known.
-fn stream_deadlines(pace: Pace, arrival_ns: u64, frames: &Frames) -> (Deadlines, Vec<u64>) {
-    let early = frames.tokens().iter().take_while(|token| token.is_none()).count();
-    pace.deadlines_after(early, arrival_ns, event_tokens(frames))
-}
-
-impl Remains {
-    fn into_response(self, server: &Server, is_stream: bool) -> Result<Response<Reply>, BrokenBody> {
-        Ok(match self {
-            Self::Body(body) if is_stream => streamed(Either::Right(body)),
-            Self::Body(body) => head::faulted(body),
-            Self::Nothing => return Err(BrokenBody("closed on purpose".into())),
-            Self::Status(status, retry_after) => {
-                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                let (kind, message) = ("InjectedError", "injected by the mock server");
-                head::injected(Refusal::new(server.traits(), status, kind, message, None), retry_after)
-            }
-        })
-    }
-}
-
-/// The answer that the server was given for a question, or one of its own.
-fn answer_to<'a>(
+/// What is told of the answer that the server was given for a question, or of one of its own.
+fn chunks_for<'a>(
     server: &'a Server,
     question: &Question<'_>,
     key: RequestKey,
     asked: &Request,
-) -> Answer<'a> {
+) -> Vec<Chunk<'a>> {
     let given = server.config.answers.as_ref().and_then(|answers| answers.answer(question));
-    given.unwrap_or_else(|| {
-        let Question { path, request_id, body } = *question;
-        text::answer(server.config.tokenizer.words(), server.config.seed, asked, |choice| match choice {
-            0 => key,
-            // A choice of its own is a request of its own.
-            choice => RequestKey::new(&format!("{path}#{choice}"), request_id, body),
-        })
+    if let Some(answer) = given {
+        return chunks(answer, &asked.rules);
+    }
+    let Question { path, request_id, body } = *question;
+    text::chunks(server.config.tokenizer.words(), server.config.seed, asked, |choice| match choice {
+        0 => key,
+        // A choice of its own is a request of its own.
+        choice => RequestKey::new(&format!("{path}#{choice}"), request_id, body),
     })
 }
 
@@ -244,15 +168,4 @@ fn times(arrival_ns: u64, token_due_ns: &[u64]) -> Times {
         first_token_ms: milliseconds(arrival_ns, first_ns),
         generation_ms: milliseconds(first_ns, last_ns),
     }
-}
-
-/// The token that each event goes out with: the role with the first, as vLLM sends it with the engine's first output,
-/// and what follows the last token with that. Choices that were played from elsewhere need not keep step, but no event
-/// is due before the one that precedes it.
-pub(super) fn event_tokens(frames: &Frames) -> Vec<u32> {
-    let latest = frames.tokens().iter().scan(0, |latest, token| {
-        *latest = token.unwrap_or(0).max(*latest);
-        Some(*latest)
-    });
-    latest.collect()
 }

@@ -15,8 +15,12 @@ use tokentape_pacer::monotonic_ns;
 use super::{Engine, Id, Profile, Request, TooLong, Totals};
 use crate::deadlines::Feed;
 
-/// How long a step waits for requests that arrived before it and are still being read by a worker.
-const GRACE_NS: u64 = 100_000;
+/// The least and the most that a step waits for requests that arrived before it and are still being read by a worker,
+/// in ns.
+const GRACE_NS: (u64, u64) = (100_000, 2_000_000);
+
+/// The share of the step before it that a step waits: its tokens are due when it ends, and are told well before.
+const GRACE_SHARE: u64 = 4;
 
 /// The way to the engine's thread.
 #[derive(Clone, Debug)]
@@ -106,11 +110,14 @@ struct Desk {
     outputs: Vec<super::Output>,
     /// When the step under way ends.
     free_ns: u64,
+    /// How long a step waits for those that arrived before it.
+    grace_ns: u64,
 }
 
 impl Desk {
     fn new(engine: Engine) -> Self {
-        Self { engine, early: VecDeque::new(), feeds: HashMap::new(), outputs: Vec::new(), free_ns: 0 }
+        let (free_ns, grace_ns) = (0, GRACE_NS.0);
+        Self { engine, early: VecDeque::new(), feeds: HashMap::new(), outputs: Vec::new(), free_ns, grace_ns }
     }
 
     fn arrive(&mut self, arrival: Arrival) {
@@ -124,6 +131,11 @@ impl Desk {
             return Some(self.free_ns);
         }
         self.early.front().map(|arrival| arrival.at_ns.max(self.free_ns))
+    }
+
+    /// When that is to begin: once all who arrived before are known.
+    fn turn_ns(&self) -> Option<u64> {
+        self.due_ns().map(|due_ns| due_ns.saturating_add(self.grace_ns))
     }
 
     fn standing(&self) -> Standing {
@@ -153,6 +165,8 @@ impl Desk {
         }
         let Some(step) = self.engine.step(begin_ns, &mut self.outputs) else { return };
         self.free_ns = step.end_ns;
+        let grace_ns = step.end_ns.saturating_sub(begin_ns) / GRACE_SHARE;
+        self.grace_ns = grace_ns.clamp(GRACE_NS.0, GRACE_NS.1);
         for output in self.outputs.drain(..) {
             if let Some(feed) = self.feeds.get(&output.id) {
                 feed.push(output.tokens, step.end_ns);
@@ -169,16 +183,15 @@ fn drive(mut desk: Desk, incoming: &Receiver<Arrival>, shown: &Shown) {
     loop {
         let now_ns = monotonic_ns();
         // A request's arrival is a moment ago when it comes here, so a step that others might join waits a little.
-        match desk.due_ns() {
-            Some(due_ns) if due_ns.saturating_add(GRACE_NS) <= now_ns || !is_open => {
+        match (desk.due_ns(), desk.turn_ns()) {
+            (Some(due_ns), Some(turn_ns)) if turn_ns <= now_ns || !is_open => {
                 desk.step(due_ns);
                 *shown.lock() = desk.standing();
             }
-            due_ns => {
-                let wait_ns = due_ns.map(|due_ns| due_ns.saturating_add(GRACE_NS) - now_ns);
-                let arrival = match wait_ns {
+            (_, turn_ns) => {
+                let arrival = match turn_ns {
                     None => incoming.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                    Some(wait_ns) => incoming.recv_timeout(Duration::from_nanos(wait_ns)),
+                    Some(turn_ns) => incoming.recv_timeout(Duration::from_nanos(turn_ns - now_ns)),
                 };
                 match arrival {
                     Ok(arrival) => desk.arrive(arrival),
@@ -201,6 +214,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
+    use crate::timing::{Purpose, RequestKey, Stream};
 
     fn due(feed: &Feed, token: u32) -> Poll<u64> {
         feed.poll_token(token, &mut Context::from_waker(Waker::noop()))
@@ -223,7 +237,9 @@ mod tests {
         desk.arrive(second);
         desk.arrive(first);
         assert_eq!(desk.due_ns(), Some(100 * MS));
+        assert_eq!(desk.grace_ns, GRACE_NS.0);
         desk.step(100 * MS);
+        assert_eq!(desk.grace_ns, GRACE_NS.1);
         assert_eq!((due(&feed, 0), due(&other, 0)), (Poll::Ready(120 * MS), Poll::Pending));
         assert_eq!(desk.due_ns(), Some(120 * MS));
         assert_eq!((desk.standing().running, desk.standing().waiting), (1, 0));
@@ -234,6 +250,54 @@ mod tests {
         assert_eq!((due(&feed, 2), due(&other, 1)), (Poll::Ready(145 * MS), Poll::Ready(145 * MS)));
         assert_eq!(desk.due_ns(), None);
         assert!(desk.feeds.is_empty());
+    }
+
+    /// Requests are told by workers that are busy with others, each by up to 1.9 ms after its arrival and in any order:
+    /// what the engine does is what it would have done with all of them known beforehand.
+    #[test]
+    fn what_is_told_within_the_grace_changes_nothing() {
+        let mut random = Stream::new(1, Purpose::Timing, &RequestKey::new("", b"", b""));
+        let mut at_ns = 0;
+        let mut requests: Vec<(u64, u64, u32)> = (0..200)
+            .map(|_| {
+                at_ns += random.below(40 * MS);
+                (at_ns + random.below(1_900_000), at_ns, 1 + u32::try_from(random.below(100)).unwrap())
+            })
+            .collect();
+        // Nothing was before the first: a step that waits for no other has the least grace.
+        requests[0].0 = requests[0].1;
+        let told = times(&requests);
+        for (told_ns, at_ns, _) in &mut requests {
+            *told_ns = *at_ns;
+        }
+        let known = times(&requests);
+        assert!(told == known);
+    }
+
+    /// When the tokens of requests are due, each told at a moment, arrived at one, and of so many tokens.
+    fn times(requests: &[(u64, u64, u32)]) -> Vec<Vec<u64>> {
+        let mut desk = Desk::new(Engine::new(Profile::load("h100-llama-3.1-8b").unwrap()));
+        let mut told: Vec<(u64, usize)> = requests.iter().map(|request| request.0).zip(0..).collect();
+        told.sort_unstable();
+        let feeds: Vec<Feed> = requests.iter().map(|_| Feed::default()).collect();
+        for (told_ns, place) in told {
+            while let Some(due_ns) = desk.due_ns().filter(|_| desk.turn_ns() <= Some(told_ns)) {
+                desk.step(due_ns);
+            }
+            let (_, at_ns, max_tokens) = requests[place];
+            let request = Request { prompt_tokens: 300, max_tokens, ..Request::default() };
+            desk.arrive(Arrival { at_ns, request, feed: feeds[place].clone() });
+        }
+        while let Some(due_ns) = desk.due_ns() {
+            desk.step(due_ns);
+        }
+        let token = |feed: &Feed, token| match due(feed, token) {
+            Poll::Ready(due_ns) => due_ns,
+            Poll::Pending => panic!("a token was never told"),
+        };
+        let tokens =
+            |(feed, request): (&Feed, &(u64, u64, u32))| (0..request.2).map(|n| token(feed, n)).collect();
+        feeds.iter().zip(requests).map(tokens).collect()
     }
 
     #[test]

@@ -54,10 +54,12 @@ pub(crate) enum Then {
 }
 
 impl Script {
-    /// The steps of an answer of these events. Faults of the head are left to others.
+    /// The steps of an answer of these events. `failure` gives those that end a stream whose engine failed after so many.
+    /// Faults of the head are left to others.
     pub(crate) fn new(
         events: impl IntoIterator<Item = (EventKind, Bytes)>,
         faults: &[Fault],
+        failure: impl Fn(usize) -> Vec<(EventKind, Bytes)>,
         random: &mut Stream,
     ) -> Self {
         let mut steps: Vec<Step> = events
@@ -71,14 +73,19 @@ impl Script {
                 then: Then::Next,
             })
             .collect();
-        let faults = faults.iter().map(|fault| apply(*fault, &mut steps, random)).collect();
+        let faults = faults.iter().map(|fault| apply(*fault, &mut steps, &failure, random)).collect();
         let events = steps.iter().flat_map(|step| step.ends.iter().copied()).collect();
         Self { steps: steps.into_iter(), faults, events }
     }
 }
 
 /// Changes the steps, and gives the fault with the place that it took.
-fn apply(fault: Fault, steps: &mut Vec<Step>, random: &mut Stream) -> Fault {
+fn apply(
+    fault: Fault,
+    steps: &mut Vec<Step>,
+    failure: impl Fn(usize) -> Vec<(EventKind, Bytes)>,
+    random: &mut Stream,
+) -> Fault {
     if steps.is_empty() {
         return fault;
     }
@@ -131,7 +138,7 @@ fn apply(fault: Fault, steps: &mut Vec<Step>, random: &mut Stream) -> Fault {
         }
         Fault::Error(after) => {
             let (at, place) = place(after);
-            end_with_error(steps, at);
+            end_with(steps, at, failure(steps[at].source));
             Fault::Error(place)
         }
         Fault::Fin(after) => {
@@ -224,21 +231,17 @@ fn crlf(bytes: &[u8]) -> Bytes {
     out.into()
 }
 
-/// As vLLM ends a stream whose engine failed.
-fn end_with_error(steps: &mut Vec<Step>, at: usize) {
-    const ERROR: &[u8] = b"data: {\"error\":{\"message\":\"injected by the mock server\",\
-        \"type\":\"InternalServerError\",\"param\":null,\"code\":500}}\n\n";
-    let from = &steps[at];
-    let step = |bytes, kind| Step {
-        source: from.source,
-        delay_ns: from.delay_ns,
-        bytes: Bytes::from_static(bytes),
-        ends: vec![Event { kind, source: from.source }],
-        then: Then::Next,
-    };
-    let end = [step(ERROR, EventKind::Error), step(b"data: [DONE]\n\n", EventKind::Done)];
+/// Puts these events in the place of everything from `at` on.
+fn end_with(steps: &mut Vec<Step>, at: usize, events: Vec<(EventKind, Bytes)>) {
+    let Step { source, delay_ns, .. } = steps[at];
     steps.truncate(at);
-    steps.extend(end);
+    steps.extend(events.into_iter().map(|(kind, bytes)| Step {
+        source,
+        delay_ns,
+        bytes,
+        ends: vec![Event { kind, source }],
+        then: Then::Next,
+    }));
 }
 
 /// Puts each `count` steps into one, at the deadline of the last of them.
@@ -283,7 +286,7 @@ fn split_character(steps: &mut Vec<Step>, at: usize) {
         steps.insert(at, Step { bytes: bytes.slice(..border), ends: Vec::new(), ..step });
         return;
     }
-    let text = [&b"\"content\":\""[..], b"\"text\":\""];
+    let text = [&b"\"content\":\""[..], b"\"text\":\"", b"\"delta\":\""];
     let bytes = &steps[at].bytes;
     let start = text.iter().find_map(|key| {
         bytes.windows(key.len()).position(|window| window == *key).map(|start| start + key.len())
@@ -319,7 +322,11 @@ mod tests {
             faults.split(',').filter(|f| !f.is_empty()).map(|f| f.parse().unwrap()).collect();
         let answer = ANSWER.iter().map(|(kind, bytes)| (*kind, Bytes::from_static(bytes)));
         let key = RequestKey::new("/", b"", b"");
-        Script::new(answer, &faults, &mut Stream::new(0, Purpose::Fault, &key))
+        let failure = |after: usize| {
+            let error = Bytes::from(format!("data: {{\"error\":{after}}}\n\n"));
+            vec![(EventKind::Error, error), (EventKind::Done, Bytes::from_static(b"data: [DONE]\n\n"))]
+        };
+        Script::new(answer, &faults, failure, &mut Stream::new(0, Purpose::Fault, &key))
     }
 
     fn sent(script: &Script) -> String {
@@ -364,6 +371,7 @@ mod tests {
         let error = script("error:2");
         assert_eq!(kinds(&error), [Role, Token, Error, Done]);
         assert_eq!(error.events[2].source, 2);
+        assert!(sent(&error).ends_with("data: {\"error\":2}\n\ndata: [DONE]\n\n"), "{}", sent(&error));
         let bad = script("bad-json:1");
         assert_eq!(kinds(&bad), [Role, Malformed, Token, Usage, Done]);
         assert!(sent(&bad).contains("data: {\"co\n\ndata: {\"content\":\"b\"}\n\n"), "{}", sent(&bad));

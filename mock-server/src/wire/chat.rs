@@ -34,7 +34,7 @@ impl Writer<'_> {
         }
         let merged = first && answer.role_chunk == RoleChunk::Merged;
         if self.shape() == Shape::OpenAi {
-            self.event(EventKind::Token, |out| {
+            self.token_event(chunk, first, |out| {
                 out.open_content(chunk, merged, false);
                 out.close_choice(chunk, None);
             });
@@ -43,7 +43,7 @@ impl Writer<'_> {
             }
             return;
         }
-        self.event(EventKind::Token, |out| {
+        self.token_event(chunk, first, |out| {
             out.open_content(chunk, merged, empty);
             out.close_choice(chunk, chunk.finish.as_ref());
         });
@@ -54,10 +54,11 @@ impl Writer<'_> {
         self.text.push_str(if merged { "\"role\":\"assistant\"" } else { "" });
         if !empty {
             self.text.push_str(if merged { ",\"" } else { "\"" });
-            let reasons = chunk.tokens_so_far <= self.answer.reasoning_tokens;
+            let reasons = self.reasons(chunk);
             self.text.push_str(if reasons { self.answer.traits.reasoning_key } else { "content" });
-            self.text.push_str("\":");
-            push_string(&mut self.text, &chunk.text);
+            self.text.push_str("\":\"");
+            self.push_told(&chunk.text);
+            self.text.push('"');
         }
     }
 

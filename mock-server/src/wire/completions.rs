@@ -2,7 +2,6 @@
 
 use super::{Shape, UsageMode, Writer, push_escaped};
 use crate::chunks::Chunk;
-use crate::truth::EventKind;
 
 impl Writer<'_> {
     /// Every event of a stream before its usage.
@@ -11,7 +10,7 @@ impl Writer<'_> {
         for chunk in self.answer.chunks {
             self.due_with(chunk);
             let first = begun.get_mut(chunk.choice).is_some_and(|begun| !std::mem::replace(begun, true));
-            self.event(EventKind::Token, |out| out.completions_choice(chunk, first));
+            self.token_event(chunk, first, |out| out.completions_choice(chunk, first));
         }
     }
 
@@ -21,7 +20,7 @@ impl Writer<'_> {
         if first && answer.echo {
             self.echo(chunk.choice);
         }
-        push_escaped(&mut self.text, &chunk.text);
+        self.push_told(&chunk.text);
         self.text.push_str("\",\"logprobs\":");
         self.completions_logprobs(std::iter::once(chunk));
         self.text.push_str(",\"finish_reason\":");

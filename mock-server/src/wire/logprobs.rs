@@ -18,7 +18,7 @@ impl Writer<'_> {
         }
         self.text.push_str("{\"content\":[");
         let mut separator = "";
-        for token in chunks.flat_map(|chunk| &chunk.tokens) {
+        for token in chunks.flat_map(|chunk| chunk.tokens.iter()) {
             let Known { text, logprob, top } = known(token);
             self.text.push_str(separator);
             separator = ",";

@@ -88,7 +88,7 @@ pub(in crate::metrics) fn output_events(timeline: &Timeline) -> impl Iterator<It
 }
 
 /// The indices of the output events of each choice that has any.
-pub(super) fn outputs_by_choice(timeline: &Timeline) -> Vec<Vec<usize>> {
+pub(crate) fn outputs_by_choice(timeline: &Timeline) -> Vec<Vec<usize>> {
     let mut choices: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for i in output_events(timeline) {
         choices.entry(timeline.events.choice(i)).or_default().push(i);
